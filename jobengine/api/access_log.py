@@ -1,0 +1,34 @@
+"""One log line a request; never a payload."""
+
+import logging
+import time
+
+import structlog
+from falcon import Request, Response
+
+_log = structlog.get_logger("jobengine.access")
+_stdlib = logging.getLogger("jobengine.access")
+
+
+class AccessLog:
+    """Falcon middleware: method, path, status, duration, and the names that were sent."""
+
+    def process_request(self, req: Request, _resp: Response) -> None:
+        """Notes when the request came."""
+        req.context.began = time.perf_counter()
+
+    def process_response(
+        self, req: Request, resp: Response, _resource: object, _succeeded: bool
+    ) -> None:
+        """Logs the request once its answer is known; a streamed list is still to be sent."""
+        if not _stdlib.isEnabledFor(logging.INFO):
+            return
+        _log.info(
+            "request",
+            method=req.method,
+            path=req.path,
+            status=resp.status_code,
+            ms=round((time.perf_counter() - req.context.began) * 1000, 2),
+            service=req.env.get("HTTP_X_NAME"),
+            queue=req.env.get("HTTP_X_QUEUE"),
+        )

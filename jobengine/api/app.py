@@ -1,0 +1,41 @@
+"""The WSGI application: routes, errors and the headers of every answer."""
+
+import falcon
+from falcon import Request, Response
+
+from jobengine.api import problems
+from jobengine.api.access_log import AccessLog
+from jobengine.api.health import Alive, Readiness, Ready
+from jobengine.api.jobs import AllJobs, CreateJob, NextJob, OneJob
+from jobengine.domain.errors import JobEngineError
+from jobengine.engine.jobs import Jobs
+
+App = falcon.App[Request, Response]
+
+
+class _Answer(Response):
+    """Every answer may differ from the last one, GET next changes state: nothing is stored."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[arg-type]  # passed through
+        self.set_headers({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+
+
+def create_app(jobs: Jobs, readiness: Readiness, max_body_bytes: int) -> App:
+    """The application. `max_body_bytes` is the largest body it accepts."""
+    app: App = falcon.App(middleware=[AccessLog()], response_type=_Answer)
+    app.req_options.strip_url_path_trailing_slash = False
+    app.req_options.keep_blank_qs_values = True
+    app.req_options.auto_parse_qs_csv = False
+    app.add_error_handler(Exception, problems.handle_unexpected)
+    app.add_error_handler(falcon.HTTPError, problems.handle_http_error)
+    app.add_error_handler(JobEngineError, problems.handle_domain_error)
+    alive = Alive()
+    app.add_route("/api/v1/test", alive)
+    app.add_route("/livez", alive)
+    app.add_route("/readyz", Ready(readiness))
+    app.add_route("/api/v1/jobs", AllJobs(jobs))
+    app.add_route("/api/v1/jobs/create", CreateJob(jobs, max_body_bytes))
+    app.add_route("/api/v1/jobs/next", NextJob(jobs))
+    app.add_route("/api/v1/jobs/{uid}", OneJob(jobs, max_body_bytes))
+    return app

@@ -1,0 +1,94 @@
+"""Errors as application/problem+json (RFC 9457).
+
+Each kind of problem has a `type` of its own, listed in docs/api.md, so that a client
+need not parse a sentence.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import falcon
+import msgspec
+import structlog
+from falcon import Request, Response
+
+from jobengine.domain import errors
+from jobengine.domain.errors import Mistake
+
+MEDIA_TYPE = "application/problem+json"
+_TYPE = "urn:jobengine:problem:"
+
+_log = structlog.get_logger("jobengine.api")
+
+# What a domain error is on the wire: the type's name, the status, the title.
+_PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
+    errors.InvalidInput: ("invalid-input", 400, "The request is not as expected"),
+    errors.Forbidden: ("forbidden", 403, "The service lacks the right"),
+    errors.UnknownQueue: ("unknown-queue", 404, "Unknown queue"),
+    errors.UnknownJob: ("unknown-job", 404, "Unknown job"),
+    errors.Busy: ("busy", 503, "Too many calls of this kind at once"),
+    errors.Stopping: ("stopping", 503, "The server is shutting down"),
+    errors.StoreFailed: ("store-failed", 503, "The database failed"),
+}
+_DETAILS = {
+    400: "The request cannot be read, or its method is unknown.",
+    404: "There is nothing at this path.",
+    405: "The path does not take this method; the Allow header names those that it does.",
+}
+_UNKNOWN_JOB = "there is no such job in the queue, or its time is over"
+RETRY_AFTER_SECONDS = 1
+
+
+def body(
+    status: int, title: str, *, kind: str = "", detail: str = "", mistakes: Iterable[Mistake] = ()
+) -> bytes:
+    """A problem as JSON; without a kind its type is about:blank, as RFC 9457 has it."""
+    problem: dict[str, Any] = {
+        "type": _TYPE + kind if kind else "about:blank",
+        "title": title,
+        "status": status,
+    }
+    if detail:
+        problem["detail"] = detail
+    listed = [{m.kind: m.place, "detail": m.detail} for m in mistakes]
+    if listed:
+        problem["errors"] = listed
+    return msgspec.json.encode(problem)
+
+
+def handle_domain_error(
+    _req: Request, resp: Response, error: errors.JobEngineError, _params: dict[str, Any]
+) -> None:
+    """Answers with what a domain error is on the wire."""
+    kind, status, title = _PROBLEMS[type(error)]
+    mistakes = error.mistakes if isinstance(error, errors.InvalidInput) else ()
+    detail = str(error) or (_UNKNOWN_JOB if isinstance(error, errors.UnknownJob) else "")
+    if status == 503:
+        resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
+    _answer(resp, status, body(status, title, kind=kind, detail=detail, mistakes=mistakes))
+
+
+def handle_http_error(
+    _req: Request, resp: Response, error: falcon.HTTPError, _params: dict[str, Any]
+) -> None:
+    """Answers with an error of Falcon's own: no such path, no such method, a bad header."""
+    if error.headers is not None:
+        resp.set_headers(error.headers)  # Allow, of a 405
+    status = error.status_code
+    title = falcon.code_to_http_status(status).partition(" ")[2]
+    _answer(resp, status, body(status, title, detail=error.description or _DETAILS.get(status, "")))
+
+
+def handle_unexpected(
+    req: Request, resp: Response, _error: Exception, _params: dict[str, Any]
+) -> None:
+    """Answers 500 without a word of why; the log has the traceback."""
+    _log.exception("unexpected error", method=req.method, path=req.path)
+    _answer(resp, 500, body(500, "Internal Server Error"))
+
+
+def _answer(resp: Response, status: int, data: bytes) -> None:
+    resp.status = status
+    resp.content_type = MEDIA_TYPE
+    resp.data = data
+    resp.stream = None

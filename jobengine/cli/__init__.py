@@ -1,0 +1,1 @@
+"""The `jobengine` command. Signals, exit codes and the HTTP server are known here alone."""

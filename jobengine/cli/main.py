@@ -1,0 +1,43 @@
+"""The `jobengine` command and what it exits with."""
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from jobengine import __version__
+from jobengine.cli.serve import serve
+from jobengine.domain.clock import Clock
+from jobengine.domain.errors import CannotStart, ConfigRefused
+
+EXIT_CANNOT_OPEN = 1
+EXIT_MISTAKE = 2
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+Examples:
+  SECRET=... jobengine serve --config ./config.yml --db ./jobs.queuedb
+  jobengine serve --help
+""",
+)
+@click.version_option(__version__)
+def commands() -> None:
+    """JobEngine: a job queue over plain HTTP, in one AES-encrypted file.
+
+    Applications create jobs in named queues, others claim them in order of priority and
+    mark them complete or failed. `serve` is all that is needed.
+    """
+
+
+commands.add_command(serve)
+
+
+def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:
+    """Runs a command and exits with its code. Tests pass a clock of their own."""
+    try:
+        commands.main(arguments, prog_name="jobengine", obj=clock)
+    except CannotStart as error:
+        print(f"jobengine: {error}", file=sys.stderr)  # noqa: T201  an error for the terminal
+        sys.exit(EXIT_MISTAKE if isinstance(error, ConfigRefused) else EXIT_CANNOT_OPEN)

@@ -1,0 +1,83 @@
+"""The environment variables, with the command line's options over them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from jobengine.config.settings import Launch, Secret
+from jobengine.domain.errors import ConfigRefused, SecretMissing
+
+CONFIG_PATH = Path("/jobengine/config.yml")
+DATABASE_PATH = Path("/jobengine/database.queuedb")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_GIN_MODES = {"": "info", "release": "warning", "debug": "debug"}
+
+_HOW_TO_SET = """\
+SECRET is not set. It is the key that encrypts the database: choose a long random
+text, keep it safe (without it the jobs cannot be read again), and set it, e.g.:
+
+  export SECRET="$(head -c 32 /dev/urandom | base64)"
+
+or write it to a file and set SECRET_FILE to the path of that file."""
+
+
+def read_environment(
+    env: Mapping[str, str],
+    *,
+    config: Path | None = None,
+    database: Path | None = None,
+    host: str | None = None,
+    port: int | None = None,
+) -> Launch:
+    """Where the config and the database are, and the SECRET.
+
+    A variable set to nothing counts as not set. Raises SecretMissing, and
+    ConfigRefused with every other mistake.
+    """
+    mistakes: list[str] = []
+    log_level = _log_level(env, mistakes)
+    if env.get("SECRET") and env.get("SECRET_FILE"):
+        mistakes.append("SECRET and SECRET_FILE: expected one of the two, both are set")
+    if mistakes:
+        raise ConfigRefused("the environment", mistakes)
+    return Launch(
+        config_path=config or Path(env.get("CONFIG_PATH") or CONFIG_PATH),
+        database_path=database or database_path(env),
+        secret=read_secret(env),
+        log_level=log_level,
+        host=host,
+        port=port,
+    )
+
+
+def database_path(env: Mapping[str, str]) -> Path:
+    """DB_PATH, or its default."""
+    return Path(env.get("DB_PATH") or DATABASE_PATH)
+
+
+def read_secret(env: Mapping[str, str]) -> Secret:
+    """SECRET, or what the file SECRET_FILE holds without its last line's end.
+
+    Any text will do. Raises SecretMissing.
+    """
+    value = os.fsencode(env.get("SECRET") or "")
+    path = env.get("SECRET_FILE")
+    if not value and path:
+        try:
+            value = Path(path).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+        except OSError as error:
+            raise SecretMissing(f"SECRET_FILE {path} cannot be read: {error.strerror}") from error
+        if not value:
+            raise SecretMissing(f"SECRET_FILE {path} is empty: expected the SECRET in it")
+    if not value:
+        raise SecretMissing(_HOW_TO_SET)
+    return Secret(value)
+
+
+def _log_level(env: Mapping[str, str], mistakes: list[str]) -> str:
+    mode, level = env.get("GIN_MODE") or "", (env.get("LOG_LEVEL") or "").lower()
+    if mode not in _GIN_MODES:
+        mistakes.append(f"GIN_MODE: expected release or debug, got {mode!r}")
+    if level and level not in LOG_LEVELS:
+        mistakes.append(f"LOG_LEVEL: expected one of {', '.join(LOG_LEVELS)}, got {level!r}")
+    return level or _GIN_MODES.get(mode, "info")

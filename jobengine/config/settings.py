@@ -1,0 +1,52 @@
+"""The settings of one server, frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+# Half the ceiling that doubles as a bound on the arithmetic: a hundred years of minutes.
+MINUTES_MAX = 52_560_000
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """A queue as the config has it: which services may read and write it."""
+
+    readers: frozenset[str]
+    writers: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the config file says; the defaults are those of a generated file.
+
+    `queues` is None where the file has no such key, which is not the same as a
+    file that says there are none. docs/configuration.md explains each setting.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 6010
+    job_keep_minutes: int = 60
+    job_timeout_minutes: int = 10
+    max_body_bytes: int = 1024 * 1024
+    threads: int = 32
+    queues: Mapping[str, QueueSettings] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """The SECRET, as bytes; never shown."""
+
+    value: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Where things are and who may open them, from the environment and the command line."""
+
+    config_path: Path
+    database_path: Path
+    secret: Secret
+    log_level: str
+    host: str | None = None
+    port: int | None = None

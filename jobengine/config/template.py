@@ -1,0 +1,65 @@
+"""The config file that is generated where there is none."""
+
+import os
+from pathlib import Path
+
+from jobengine.config.settings import Settings
+
+_TEMPLATE = """\
+# JobEngine's config. The config is king: a queue that is removed here is deleted
+# with all its jobs at the next start.
+
+# The version of the API.
+version: 1
+
+# The port to listen on.
+port: {port}
+
+# The address to listen on. 127.0.0.1 serves this machine alone; 0.0.0.0 all networks.
+# host: {host}
+
+# How many minutes to keep jobs that are complete or failed.
+job_keep_minutes: {keep}
+
+# How many minutes a job may be in progress without an update before it has failed.
+job_timeout_minutes: {timeout}
+
+# The largest body of a request, in bytes.
+# max_body_bytes: {body}
+
+# How many requests are worked on at once.
+# threads: {threads}
+
+# The queues, and the names of the services that may read and write each, e.g.:
+#
+# queues:
+#   emails:
+#     read:
+#     - mailer
+#     write:
+#     - shop
+#     - "*"        # any service
+queues: {{}}
+"""
+
+
+def write_default(path: Path) -> None:
+    """Writes a commented config with the defaults and no queues, with its directory.
+
+    Raises OSError where that cannot be done, and FileExistsError rather than
+    replace a file.
+    """
+    default = Settings()
+    text = _TEMPLATE.format(
+        port=default.port,
+        host=default.host,
+        keep=default.job_keep_minutes,
+        timeout=default.job_timeout_minutes,
+        body=default.max_body_bytes,
+        threads=default.threads,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())

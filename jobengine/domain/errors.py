@@ -1,0 +1,98 @@
+"""Every error that JobEngine raises on purpose.
+
+JobEngineError
+├── InvalidInput          what a client sent is not what was expected
+├── Forbidden             the service lacks the right on the queue
+├── NotFound
+│   ├── UnknownQueue      no queue of that name
+│   └── UnknownJob        no such job in the queue, or its time is over
+├── Unavailable           try again later; nothing was changed
+│   ├── Busy              a bound on concurrent work is reached
+│   ├── Stopping          the server is shutting down
+│   └── StoreFailed       the database could not commit
+└── CannotStart           the server must not start
+    ├── SecretMissing     no SECRET
+    ├── CannotOpen        a wrong SECRET, a file that is no store, or one in use
+    └── ConfigRefused     mistakes in the config, all of them listed
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class JobEngineError(Exception):
+    """The root; the message is fit to be shown to whoever made the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing that is wrong with what a client sent.
+
+    `place` is a JSON pointer into the body, or a header's or parameter's name;
+    `kind` says which: "pointer", "header" or "parameter".
+    """
+
+    kind: str
+    place: str
+    detail: str
+
+
+class InvalidInput(JobEngineError):
+    """What a client sent is not what was expected; nothing was changed."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__("; ".join(f"{m.place or 'body'}: {m.detail}" for m in mistakes))
+        self.mistakes = tuple(mistakes)
+
+
+class Forbidden(JobEngineError):
+    """The service lacks the right on the queue."""
+
+
+class NotFound(JobEngineError):
+    """What was named does not exist."""
+
+
+class UnknownQueue(NotFound):
+    """No queue has that name."""
+
+
+class UnknownJob(NotFound):
+    """No such job is in the queue, or its time is over."""
+
+
+class Unavailable(JobEngineError):
+    """The call cannot be served now; nothing was changed; try again later."""
+
+
+class Busy(Unavailable):
+    """A bound on concurrent work is reached."""
+
+
+class Stopping(Unavailable):
+    """The server is shutting down."""
+
+
+class StoreFailed(Unavailable):
+    """The database could not commit; the whole batch was undone."""
+
+
+class CannotStart(JobEngineError):
+    """The server must not start."""
+
+
+class SecretMissing(CannotStart):
+    """No SECRET was given."""
+
+
+class CannotOpen(CannotStart):
+    """The database file cannot be opened: wrong SECRET, no store, or in use."""
+
+
+class ConfigRefused(CannotStart):
+    """The config, the environment or the command line has mistakes."""
+
+    def __init__(self, source: str, mistakes: Sequence[str]) -> None:
+        lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
+        super().__init__(f"{source} is refused:{lines}")
+        self.mistakes = tuple(mistakes)

@@ -1,0 +1,50 @@
+"""What the background thread asks of a duty, and what the sweeps have in common."""
+
+from collections import Counter
+from typing import ClassVar, Protocol
+
+from sqlalchemy import Connection
+
+from jobengine.domain.clock import Clock
+from jobengine.engine.queues import Queues
+from jobengine.store.operations import Task
+from jobengine.store.writer import Writer
+
+# Jobs a chunk: some 10 ms of the writer's time, which is what a claim may have to wait.
+CHUNK = 500
+
+
+class Duty(Protocol):
+    """Something done a chunk at a time. `event` is what the log says of it."""
+
+    event: str
+
+    def chunk(self) -> tuple[Counter[str], bool]:
+        """Does one chunk: how many jobs by queue name, and whether there may be more."""
+
+
+class Sweep:
+    """A duty that applies time to the jobs of all queues."""
+
+    event: str
+    # A sweep that deletes waits while the clock is not to be trusted.
+    deletes: ClassVar[bool]
+
+    def __init__(self, writer: Writer, queues: Queues, clock: Clock) -> None:
+        self._writer = writer
+        self._queues = queues
+        self._clock = clock
+
+    def touch(self, connection: Connection, now: int) -> Counter[int]:
+        """Touches up to CHUNK jobs as of `now`, and counts them by queue id."""
+        raise NotImplementedError
+
+    def chunk(self) -> tuple[Counter[str], bool]:
+        """See Duty."""
+        if self.deletes and not self._clock.steady():
+            return Counter(), False
+        now = self._clock.now()
+        counts = self._writer.submit(Task(lambda connection: self.touch(connection, now)))
+        names = self._queues.names()
+        by_name = Counter({names.get(id_, "a removed queue"): n for id_, n in counts.items()})
+        return by_name, counts.total() == CHUNK

@@ -1,0 +1,70 @@
+"""The thread that runs the duties."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+import structlog
+
+from jobengine.domain.errors import Stopping
+from jobengine.engine.duties.duty import Duty
+
+# Between two looks at whether there is something to do.
+_PERIOD_SECONDS = 1.0
+# How often a long backlog reports what it has done so far.
+_REPORT_SECONDS = 5.0
+
+_log = structlog.get_logger("jobengine.duties")
+
+
+class DutyRunner:
+    """Runs each duty once a second, and goes on for as long as one has more to do."""
+
+    def __init__(self, duties: Sequence[Duty]) -> None:
+        self._duties = duties
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
+
+    def start(self) -> None:
+        """Begins to run them."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends after the chunk in hand."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PERIOD_SECONDS):
+            self.run_once()
+
+    def run_once(self) -> None:
+        """Works off everything there is to do now, a chunk of each duty in turn."""
+        done: dict[str, Counter[str]] = {duty.event: Counter() for duty in self._duties}
+        pending, reported = list(self._duties), time.monotonic()
+        while pending and not self._stop.is_set():
+            pending = [duty for duty in pending if self._chunk(duty, done[duty.event])]
+            if time.monotonic() - reported > _REPORT_SECONDS:
+                self._report(done)
+                reported = time.monotonic()
+        self._report(done)
+
+    def _chunk(self, duty: Duty, total: Counter[str]) -> bool:
+        try:
+            counts, more = duty.chunk()
+        except Stopping:
+            return False
+        except Exception:  # noqa: BLE001  logged; the other duties must go on
+            _log.exception("a duty failed, and will be tried again", duty=duty.event)
+            return False
+        total.update(counts)
+        return more
+
+    def _report(self, done: dict[str, Counter[str]]) -> None:
+        for event, counts in done.items():
+            for name, jobs in counts.items():
+                if jobs:
+                    _log.info(event, queue=name, jobs=jobs)
+            counts.clear()

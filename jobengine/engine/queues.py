@@ -1,0 +1,69 @@
+"""The queues there are, who may use them, and the reconcile with the config."""
+
+from collections.abc import Mapping
+
+import structlog
+
+from jobengine.config.settings import Settings
+from jobengine.domain.clock import Clock
+from jobengine.domain.errors import Forbidden, UnknownQueue
+from jobengine.domain.queue import Queue, Right
+from jobengine.store import queues as store
+from jobengine.store.operations import Task
+from jobengine.store.writer import Writer
+
+_log = structlog.get_logger("jobengine.queues")
+
+
+class Queues:
+    """The queues in force, by name. Replaced whole by a reconcile, never changed."""
+
+    def __init__(self) -> None:
+        self._by_name: Mapping[str, Queue] = {}
+
+    def authorise(self, service: str, name: str, right: Right) -> Queue:
+        """The queue, for a service that has the right on it.
+
+        Raises UnknownQueue and Forbidden.
+        """
+        queue = self._by_name.get(name)
+        if queue is None:
+            raise UnknownQueue(f"there is no queue {name!r}")
+        if not queue.allows(service, right):
+            raise Forbidden(f"{service!r} has no {right.value} right on the queue {name!r}")
+        return queue
+
+    def names(self) -> dict[int, str]:
+        """The names of the queues by their ids."""
+        return {queue.id: queue.name for queue in self._by_name.values()}
+
+    def reconcile(self, writer: Writer, settings: Settings, clock: Clock) -> None:
+        """Makes the database and this object hold just the queues of the config.
+
+        The config is king: a queue that is not in it is removed with its jobs, which
+        a duty then purges in chunks. Each change is logged by name.
+        """
+        wanted = _wanted(settings)
+        now = clock.now()
+        done = writer.submit(Task(lambda connection: store.reconcile(connection, wanted, now)))
+        self._by_name = {queue.name: queue for queue in done.queues}
+        for name in done.added:
+            _log.info("queue added", queue=name)
+        for name in done.changed:
+            _log.info("queue changed", queue=name)
+        for name in done.removed:
+            _log.warning("queue removed, since the config no longer has it", queue=name)
+        _log.info("queues in force", count=len(done.queues))
+
+
+def _wanted(settings: Settings) -> list[store.WantedQueue]:
+    return [
+        store.WantedQueue(
+            name=name,
+            readers=queue.readers,
+            writers=queue.writers,
+            window=settings.job_timeout_minutes * 60,
+            keep=settings.job_keep_minutes * 60,
+        )
+        for name, queue in (settings.queues or {}).items()
+    ]

@@ -1,0 +1,102 @@
+"""The tables. Alembic creates them (migrations/); a test holds the two together."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+)
+
+from jobengine.domain.job import State
+
+# On SQLite only a column declared INTEGER can be the rowid.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+QUEUED, INPROGRESS, COMPLETE, FAILED = 0, 1, 2, 3
+CODE_OF = {
+    State.QUEUED: QUEUED,
+    State.INPROGRESS: INPROGRESS,
+    State.COMPLETE: COMPLETE,
+    State.FAILED: FAILED,
+}
+STATE_OF = {code: state for state, code in CODE_OF.items()}
+
+metadata = MetaData(
+    naming_convention={
+        "ck": "%(table_name)s_%(constraint_name)s_check",
+        "fk": "%(table_name)s_%(column_0_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+
+queue = Table(
+    "queue",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("name", Text, nullable=False),
+    # JSON arrays of service names.
+    Column("readers", Text, nullable=False),
+    Column("writers", Text, nullable=False),
+    # Seconds, so that a sweep over all queues is one statement.
+    Column("window", BigInteger, nullable=False),
+    Column("keep", BigInteger, nullable=False),
+    # When it was removed; its name is free again and its jobs wait to be purged.
+    Column("removed", BigInteger),
+    # A queue never gets the id of one that is gone.
+    sqlite_autoincrement=True,
+)
+Index(
+    "queue_name",
+    queue.c.name,
+    unique=True,
+    sqlite_where=queue.c.removed.is_(None),
+    postgresql_where=queue.c.removed.is_(None),
+)
+
+job = Table(
+    "job",
+    metadata,
+    # First in, first out: ids rise in the order of creation, also within a second
+    # and across a clock that was set back.
+    Column("id", _Id, primary_key=True),
+    Column("uid", LargeBinary(16), nullable=False),
+    Column("queue_id", BigInteger, ForeignKey("queue.id"), nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("priority", SmallInteger, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("last_updated", BigInteger, nullable=False),
+    Column("timeout_time", BigInteger, nullable=False),
+    Column("valid_for", BigInteger, nullable=False),
+    # The JSON object, byte for byte as it was sent. Last: the columns before it are
+    # then read without following its overflow pages.
+    Column("content", LargeBinary, nullable=False),
+    CheckConstraint("state BETWEEN 0 AND 3", name="state"),
+    CheckConstraint("priority BETWEEN 1 AND 100", name="priority"),
+    CheckConstraint("last_updated >= created", name="last_updated"),
+)
+Index("job_uid", job.c.uid, unique=True)
+# Claims and lists walk this; timeout_time is in it so that a claim passes over
+# expired jobs without fetching them.
+Index("job_claim", job.c.queue_id, job.c.state, job.c.priority.desc(), job.c.id, job.c.timeout_time)
+# What the sweeps walk; partial, since each index costs a page write a job.
+Index(
+    "job_expire",
+    job.c.timeout_time,
+    sqlite_where=job.c.state == QUEUED,
+    postgresql_where=job.c.state == QUEUED,
+)
+Index(
+    "job_finish",
+    job.c.queue_id,
+    job.c.state,
+    job.c.last_updated,
+    sqlite_where=job.c.state != QUEUED,
+    postgresql_where=job.c.state != QUEUED,
+)

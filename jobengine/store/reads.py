@@ -1,0 +1,189 @@
+"""What is read beside the writer: one job, and a list in chunks by key."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any, NamedTuple
+
+import msgspec
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Engine,
+    bindparam,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobengine.domain.errors import StoreFailed
+from jobengine.domain.job import PRIORITY_MAX, Job, State
+from jobengine.domain.queue import Queue
+from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, job
+from jobengine.store.rows import JOB_COLUMNS, stored
+
+
+class Key(NamedTuple):
+    """A place in queue order: priority, highest first, then id."""
+
+    priority: int
+    id: int
+
+
+HEAD = Key(PRIORITY_MAX + 1, 0)
+
+
+class Slice(msgspec.Struct, frozen=True):
+    """What part of a queue to read.
+
+    `state` of None is all; jobs after the key `after`, up to and with the key `until`
+    where there is one; `ceiling` is the last id to show, so that a list ends while
+    jobs are being created.
+    """
+
+    queue: Queue
+    state: State | None
+    after: Key
+    ceiling: int
+    until: Key | None = None
+
+
+class Reads:
+    """Reads on connections that cannot write; none outlasts a call."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, queue: Queue, uid: bytes, now: int) -> Job | None:
+        """The job, as time has made it by `now`; None where it is not in the queue."""
+        with self.connection() as connection:
+            row = connection.execute(_GET, {"uid": uid}).one_or_none()
+        here = stored(row).at(queue, now) if row is not None else None
+        return here.as_job() if here is not None else None
+
+    def ceiling(self) -> int:
+        """The id of the newest job; 0 where there is none."""
+        with self.connection() as connection:
+            return connection.execute(_CEILING).scalar_one() or 0
+
+    def keys(self, part: Slice, now: int, limit: int) -> list[Key]:
+        """The keys of the first `limit` jobs of the slice."""
+        with self.connection() as connection:
+            rows = connection.execute(_keys(part.state), _binds(part, now, limit))
+            return [Key(row.priority, row.id) for row in rows]
+
+    def chunk(self, part: Slice, now: int, rows: int, size: int) -> tuple[list[Job], Key | None]:
+        """The first jobs of the slice, and the key to go on after; None at its end.
+
+        Stops at `rows` jobs, or when their contents have reached `size` bytes.
+        """
+        jobs: list[Job] = []
+        last, count, read = part.after, 0, 0
+        with self.connection() as connection:
+            for row in connection.execute(_page(part.state), _binds(part, now, rows)):
+                if part.until is not None and (-row.priority, row.id) > (
+                    -part.until.priority,
+                    part.until.id,
+                ):
+                    return jobs, None
+                last, count = Key(row.priority, row.id), count + 1
+                here = stored(row).at(part.queue, now)
+                if here is not None:
+                    jobs.append(here.as_job())
+                read += len(row.content)
+                if read >= size:
+                    return jobs, last
+        return jobs, last if count == rows else None
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection that cannot write. Raises StoreFailed for what the database raises."""
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreFailed("the database could not be read") from error
+
+
+_GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))
+_CEILING = select(func.max(job.c.id))
+
+
+def _bind(name: str) -> Any:
+    return bindparam(name, type_=BigInteger)
+
+
+def _ranges(state: State | None) -> list[Any]:
+    """The ranges of the claim index that hold the jobs in a state, as time has made them."""
+    in_window = job.c.last_updated >= _bind("window_start")
+    kept = job.c.last_updated >= _bind("keep_start")
+    # Failed by their window, whether or not the sweep has been there.
+    kept_overdue = job.c.last_updated >= _bind("overdue_start")
+    ranges = {
+        State.QUEUED: [(job.c.state == QUEUED) & (job.c.timeout_time >= _bind("now"))],
+        State.INPROGRESS: [(job.c.state == INPROGRESS) & in_window],
+        State.COMPLETE: [(job.c.state == COMPLETE) & kept],
+        State.FAILED: [
+            (job.c.state == FAILED) & kept,
+            (job.c.state == INPROGRESS) & ~in_window & kept_overdue,
+        ],
+    }
+    if state is not None:
+        return ranges[state]
+    return [
+        *ranges[State.QUEUED],
+        (job.c.state == INPROGRESS) & kept_overdue,
+        *ranges[State.COMPLETE],
+        (job.c.state == FAILED) & kept,
+    ]
+
+
+def _merged(state: State | None, columns: tuple[Any, ...]) -> Any:
+    """The slice in queue order: index ranges merged, nothing sorted.
+
+    Each range comes as two, the rest of the key's priority and the priorities below
+    it: written as one condition, SQLite would walk the priority from its beginning.
+    """
+    after_key = (
+        (job.c.priority == _bind("priority")) & (job.c.id > _bind("id")),
+        job.c.priority < _bind("priority"),
+    )
+    parts = [
+        select(*columns).where(
+            job.c.queue_id == _bind("queue_id"), in_range, after, job.c.id <= _bind("ceiling")
+        )
+        for in_range in _ranges(state)
+        for after in after_key
+    ]
+    return (
+        union_all(*parts)
+        .order_by(literal_column("priority").desc(), literal_column("id"))
+        .limit(_bind("limit"))
+    )
+
+
+@cache
+def _page(state: State | None) -> Any:
+    return _merged(state, JOB_COLUMNS)
+
+
+@cache
+def _keys(state: State | None) -> Any:
+    return _merged(state, (job.c.priority, job.c.id))
+
+
+def _binds(part: Slice, now: int, limit: int) -> dict[str, int]:
+    queue = part.queue
+    return {
+        "queue_id": queue.id,
+        "now": now,
+        "window_start": now - queue.window,
+        "keep_start": now - queue.keep,
+        "overdue_start": now - queue.window - queue.keep,
+        "priority": part.after.priority,
+        "id": part.after.id,
+        "ceiling": part.ceiling,
+        "limit": limit,
+    }

@@ -1,0 +1,70 @@
+"""Rows into jobs."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from jobengine.domain.job import Job, Standing, aged
+from jobengine.domain.queue import Queue
+from jobengine.store.models import STATE_OF, job
+
+# Every column that a job is made from, in the order in which `stored` reads them.
+JOB_COLUMNS = (
+    job.c.id,
+    job.c.uid,
+    job.c.queue_id,
+    job.c.state,
+    job.c.priority,
+    job.c.created,
+    job.c.last_updated,
+    job.c.timeout_time,
+    job.c.valid_for,
+    job.c.content,
+)
+
+
+@dataclass(slots=True)
+class Stored:
+    """A job as it lies in the table."""
+
+    id: int
+    uid: bytes
+    queue_id: int
+    created: int
+    content: bytes
+    standing: Standing
+
+    def as_job(self) -> Job:
+        """The job as a client sees it, without a look at the time."""
+        standing = self.standing
+        return Job(
+            content=msgspec.Raw(self.content),
+            created=self.created,
+            last_updated=standing.last_updated,
+            priority=standing.priority,
+            state=standing.state,
+            timeout_time=standing.timeout_time,
+            uid=uid_text(self.uid),
+        )
+
+    def at(self, queue: Queue, now: int) -> "Stored | None":
+        """The job as time has made it by `now`; None when its time is over."""
+        standing = aged(self.standing, queue, now)
+        if standing is None or self.queue_id != queue.id:
+            return None
+        self.standing = standing
+        return self
+
+
+def stored(row: Any) -> Stored:
+    """The job in a row of JOB_COLUMNS, as SQLAlchemy or the driver gives it."""
+    id_, uid, queue_id, state, priority, created, last_updated, timeout, valid_for, content = row
+    standing = Standing(STATE_OF[state], priority, last_updated, timeout, valid_for)
+    return Stored(id_, uid, queue_id, created, content, standing)
+
+
+def uid_text(uid: bytes) -> str:
+    """A uid as it is written on the wire."""
+    return str(UUID(bytes=uid))

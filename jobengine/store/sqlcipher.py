@@ -1,0 +1,157 @@
+"""The SQLCipher file: its key, its connections, and the check of a SECRET.
+
+Format and defaults are SQLCipher 4's, so its own shell opens the file with
+`PRAGMA key = 'SECRET'` too.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.pool import QueuePool, StaticPool
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from jobengine.domain.errors import CannotOpen
+
+_PLAIN_HEADER = b"SQLite format 3\x00"
+_SALT_BYTES = 16
+# SQLCipher 4's defaults (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
+_KDF_ITERATIONS = 256_000
+_KEY_BYTES = 32
+# How long a connection waits for a lock that another holds: only a checkpoint and a
+# recovery after a crash ever hold one, for milliseconds.
+_BUSY_SECONDS = 10
+# Two cores of decryption at once, with some to spare for those that wait on the GIL.
+_READERS = 8
+# 16 MiB of decrypted pages a connection: the claim index of a million jobs fits.
+_CACHE_KIB = 16 * 1024
+# What is left of the -wal when a checkpoint has emptied it after a burst of writes.
+_LOG_BYTES = 64 * 1024 * 1024
+
+
+class SqlcipherFile:
+    """An encrypted database file, with its key already derived.
+
+    PBKDF2 takes some 200 ms, so it runs once here and not for each connection.
+    Raises CannotOpen where the file is a plain SQLite database, or the SECRET does
+    not open it; nothing is written in either case.
+    """
+
+    def __init__(self, path: Path, secret: bytes) -> None:
+        self.path = path
+        salt = self._salt()
+        self.is_new = salt is None
+        salt = salt or os.urandom(_SALT_BYTES)
+        key = hashlib.pbkdf2_hmac("sha512", secret, salt, _KDF_ITERATIONS, _KEY_BYTES)
+        # hex digits only: no quoting, whatever the SECRET is
+        self._raw_key = f"x'{key.hex()}{salt.hex()}'"
+        if not self.is_new:
+            self._check_key()
+        # The single connection that writes, and checkpoints. A second one would meet the
+        # WAL-reset bug of the SQLite 3.51.1 in sqlcipher3-binary 0.6.0, which needs two
+        # connections that write or checkpoint.
+        self.writer = self._engine(self._open_writer, poolclass=StaticPool)
+        # IMMEDIATE takes the write lock at once: no read turns stale before its write.
+        event.listen(self.writer, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+        # The connections that cannot write. One snapshot for all that a reader reads
+        # before it gives its connection back.
+        self.readers = self._engine(
+            self._open_reader, poolclass=QueuePool, pool_size=_READERS, max_overflow=0
+        )
+        event.listen(self.readers, "begin", lambda c: c.exec_driver_sql("BEGIN"))
+
+    def close(self) -> None:
+        """Closes every connection, with the log checkpointed into the file and emptied."""
+        self.readers.dispose()
+        connection = self.writer.raw_connection()
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        connection.close()
+        self.writer.dispose()
+
+    def _engine(self, creator: Any, **pool: Any) -> Engine:
+        # The plain pysqlite dialect: the pysqlcipher one's pool closes connections in use.
+        return create_engine(
+            "sqlite+pysqlite://",
+            module=sqlcipher,
+            creator=creator,
+            hide_parameters=True,  # an error must not show a payload
+            **pool,
+        )
+
+    def _open_writer(self) -> Any:
+        self.path.touch(mode=0o600)  # the -wal and -shm inherit its mode
+        connection = self._connect(f"file:{quote(str(self.path))}")
+        # WAL with FULL fsyncs the log at each commit: what is acknowledged is on disk.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
+        assert_encrypted(self.path)
+        return connection
+
+    def _open_reader(self) -> Any:
+        connection = self._connect(f"file:{quote(str(self.path))}")
+        connection.execute("PRAGMA query_only = ON")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        return connection
+
+    def _connect(self, uri: str) -> Any:
+        connection = sqlcipher.connect(
+            uri,
+            uri=True,
+            isolation_level=None,  # SQLAlchemy's begin event says BEGIN, nobody else
+            check_same_thread=False,
+            timeout=_BUSY_SECONDS,
+        )
+        try:
+            connection.execute("PRAGMA cipher_log_level = NONE")
+            connection.execute(f'PRAGMA key = "{self._raw_key}"')
+            connection.execute("PRAGMA temp_store = MEMORY")
+            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlcipher.Error:
+            connection.close()
+            raise
+        return connection
+
+    def _salt(self) -> bytes | None:
+        """The salt that SQLCipher keeps in the first 16 bytes; None for a new file."""
+        try:
+            with self.path.open("rb") as file:
+                head = file.read(_SALT_BYTES)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise CannotOpen(f"{self.path} cannot be read: {error.strerror}") from error
+        if head == _PLAIN_HEADER:
+            raise CannotOpen(
+                f"{self.path} is a plain, unencrypted SQLite database: JobEngine opens "
+                "encrypted ones only. Set DB_PATH to another file."
+            )
+        if 0 < len(head) < _SALT_BYTES:
+            raise CannotOpen(f"{self.path} is no JobEngine database: it is too short to be one")
+        return head or None
+
+    def _check_key(self) -> None:
+        """Tries the key on a connection that cannot touch the file or its log.
+
+        Closing an ordinary connection with a wrong key would checkpoint, and so
+        destroy, what a crash left in the -wal.
+        """
+        try:
+            self._connect(f"file:{quote(str(self.path))}?mode=ro&immutable=1").close()
+        except sqlcipher.Error as error:
+            raise CannotOpen(
+                f"SECRET does not open {self.path}: it is not the SECRET that the file was "
+                "made with, or the file is damaged. Nothing was changed."
+            ) from error
+
+
+def assert_encrypted(path: Path) -> None:
+    """Raises CannotOpen where the file begins as an unencrypted database does."""
+    with path.open("rb") as file:
+        if file.read(len(_PLAIN_HEADER)) == _PLAIN_HEADER:
+            raise CannotOpen(f"{path} was not encrypted: this build of SQLCipher is broken")

@@ -1,0 +1,152 @@
+"""The composition root: wires the layers together, for the command and for any WSGI server.
+
+Another WSGI server runs the application with, e.g.:
+
+    gunicorn --threads 32 'jobengine.wsgi:create_app()'
+
+with one process only: a database file belongs to a single process.
+"""
+
+import atexit
+import os
+
+import structlog
+import uuid_utils
+
+from jobengine import __version__
+from jobengine.api.app import App
+from jobengine.api.app import create_app as create_api
+from jobengine.config.document import read_settings
+from jobengine.config.environment import read_environment
+from jobengine.config.settings import Launch, Settings
+from jobengine.config.template import write_default
+from jobengine.domain.clock import Clock, SystemClock
+from jobengine.domain.errors import CannotOpen, ConfigRefused, Stopping
+from jobengine.engine.duties.expire import Expire
+from jobengine.engine.duties.fail import Fail
+from jobengine.engine.duties.prune import Prune
+from jobengine.engine.duties.purge import Purge
+from jobengine.engine.duties.runner import DutyRunner
+from jobengine.engine.jobs import Jobs, UidFactory
+from jobengine.engine.queues import Queues
+from jobengine.store.lock import StoreLock
+from jobengine.store.migrate import upgrade
+from jobengine.store.queues import count_queues
+from jobengine.store.reads import Reads
+from jobengine.store.sqlcipher import SqlcipherFile
+from jobengine.store.writer import Writer
+
+# The share of the threads that lists may hold: a client that reads slowly holds one.
+_LIST_SHARE = 4
+
+_log = structlog.get_logger("jobengine")
+
+
+def _uuid7() -> bytes:
+    return uuid_utils.uuid7().bytes
+
+
+class Service:
+    """A running JobEngine without its HTTP server: the database, its threads, the app."""
+
+    def __init__(
+        self,
+        launch: Launch,
+        clock: Clock | None = None,
+        new_uid: UidFactory = _uuid7,
+    ) -> None:
+        """Opens the database, migrates it, and reconciles it with the config.
+
+        Nothing is written before the config has been found good and the SECRET to
+        open the file. Raises CannotStart.
+        """
+        settings = _read_if_present(launch)
+        self._lock = StoreLock(launch.database_path)
+        try:
+            self._database = SqlcipherFile(launch.database_path, launch.secret.value)
+            self.settings = _settle(launch, settings, self._database)
+            upgrade(self._database.writer)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._wire(clock or SystemClock(), new_uid)
+        _log.info("database open", path=str(launch.database_path), version=__version__)
+
+    def _wire(self, clock: Clock, new_uid: UidFactory) -> None:
+        self._writer = Writer(self._database.writer, clock)
+        self._writer.start()
+        self._reads = Reads(self._database.readers)
+        queues = Queues()
+        queues.reconcile(self._writer, self.settings, clock)
+        # Fail comes before Prune, which only looks at what has finished.
+        sweeps = [duty(self._writer, queues, clock) for duty in (Expire, Fail, Prune)]
+        self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)])
+        lists = max(1, self.settings.threads // _LIST_SHARE)
+        jobs = Jobs(self._writer, self._reads, queues, clock, new_uid, lists)
+        self.app: App = create_api(jobs, self, self.settings.max_body_bytes)
+
+    def start(self) -> None:
+        """Starts the duties; calls are served without them too."""
+        self._duties.start()
+
+    def check(self) -> None:
+        """Raises Unavailable where jobs cannot be served."""
+        if not self._writer.alive():
+            raise Stopping("the server is shutting down")
+        self._reads.ceiling()
+
+    def stop(self) -> None:
+        """Finishes what was begun, empties the log into the file, and lets go of it."""
+        self._duties.stop()
+        self._writer.stop()
+        self._database.close()
+        self._lock.release()
+        _log.info("database closed")
+
+
+def create_app() -> App:
+    """The application, started, with everything from the environment, for any WSGI server."""
+    service = Service(read_environment(os.environ))
+    service.start()
+    atexit.register(service.stop)
+    return service.app
+
+
+def _read_if_present(launch: Launch) -> Settings | None:
+    try:
+        return read_settings(launch.config_path)
+    except FileNotFoundError:
+        return None
+
+
+def _settle(launch: Launch, settings: Settings | None, database: SqlcipherFile) -> Settings:
+    """The settings to serve with: those of the config, or of one generated here.
+
+    Refuses a missing config, or one without queues, beside a database with some: a
+    mistyped CONFIG_PATH must not erase everything.
+    """
+    queues = 0 if database.is_new else _count_queues(database)
+    if queues and (settings is None or settings.queues is None):
+        what = "is missing" if settings is None else "has no `queues`"
+        mistake = (
+            f"it {what}, but {launch.database_path} holds {queues} queue(s), which would be "
+            "deleted with their jobs: check CONFIG_PATH, or write `queues: {}`"
+        )
+        raise ConfigRefused(f"the config {launch.config_path}", [mistake])
+    return settings or _generate(launch)
+
+
+def _count_queues(database: SqlcipherFile) -> int:
+    with database.readers.connect() as connection:
+        return count_queues(connection)
+
+
+def _generate(launch: Launch) -> Settings:
+    try:
+        write_default(launch.config_path)
+    except OSError as error:
+        raise CannotOpen(
+            f"there is no config at {launch.config_path}, and none can be written: {error.strerror}"
+        ) from error
+    _log.warning("config generated, without queues: add yours to it", path=str(launch.config_path))
+    return read_settings(launch.config_path)
