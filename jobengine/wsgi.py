@@ -82,8 +82,8 @@ class Service:
         sweeps = [duty(self._writer, queues, clock) for duty in (Expire, Fail, Prune)]
         self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)])
         lists = max(1, self.settings.threads // _LIST_SHARE)
-        jobs = Jobs(self._writer, self._reads, queues, clock, new_uid, lists)
-        self.app: App = create_api(jobs, self, self.settings.max_body_bytes)
+        self.jobs = Jobs(self._writer, self._reads, queues, clock, new_uid, lists)
+        self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
 
     def start(self) -> None:
         """Starts the duties; calls are served without them too."""

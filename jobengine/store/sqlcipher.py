@@ -123,7 +123,7 @@ class SqlcipherFile:
             with self.path.open("rb") as file:
                 head = file.read(_SALT_BYTES)
         except FileNotFoundError:
-            return None
+            head = b""
         except OSError as error:
             raise CannotOpen(f"{self.path} cannot be read: {error.strerror}") from error
         if head == _PLAIN_HEADER:
@@ -133,6 +133,12 @@ class SqlcipherFile:
             )
         if 0 < len(head) < _SALT_BYTES:
             raise CannotOpen(f"{self.path} is no JobEngine database: it is too short to be one")
+        log = self.path.with_name(self.path.name + "-wal")
+        if not head and log.exists() and log.stat().st_size:
+            raise CannotOpen(
+                f"{log} is there without its database {self.path}, and a new database would "
+                "overwrite it: put the database back, or move the -wal away"
+            )
         return head or None
 
     def _check_key(self) -> None:

@@ -1,0 +1,1 @@
+"""What the tests share: a server process, a client, a clock to turn, and job makers."""

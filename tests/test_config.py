@@ -1,0 +1,211 @@
+"""The config file and the environment: what is accepted, and every mistake told by key."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from jobengine.config.document import parse_settings, read_settings
+from jobengine.config.environment import read_environment
+from jobengine.config.settings import QueueSettings, Settings
+from jobengine.config.template import write_default
+from jobengine.domain.errors import ConfigRefused, SecretMissing
+
+SEED = """
+version: 1
+port: 6010
+job_keep_minutes: 60
+job_timeout_minutes: 10
+queues:
+  test_queue_1:
+    read:
+    - service1
+    - service2
+    write:
+    - service3
+  test_queue_2:
+    read:
+    - service3
+    write:
+    - service1
+    - service2
+"""
+
+
+def mistakes(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigRefused) as caught:
+        parse_settings(text, "the config")
+    assert all(mistake in str(caught.value) for mistake in caught.value.mistakes)
+    return caught.value.mistakes
+
+
+def test_the_example_of_the_specification() -> None:
+    settings = parse_settings(SEED, "the config")
+    assert settings == Settings(
+        port=6010,
+        job_keep_minutes=60,
+        job_timeout_minutes=10,
+        queues={
+            "test_queue_1": QueueSettings(
+                frozenset({"service1", "service2"}), frozenset({"service3"})
+            ),
+            "test_queue_2": QueueSettings(
+                frozenset({"service3"}), frozenset({"service1", "service2"})
+            ),
+        },
+    )
+
+
+@pytest.mark.parametrize("version", ["1", "1.0", '"1"', '"1.0"'])
+def test_versions(version: str) -> None:
+    assert parse_settings(f"version: {version}", "the config") == Settings()
+
+
+def test_what_is_left_out_has_the_documented_default() -> None:
+    settings = parse_settings("version: 1", "the config")
+    assert (settings.port, settings.job_keep_minutes, settings.job_timeout_minutes) == (
+        6010,
+        60,
+        10,
+    )
+    assert (settings.host, settings.queues) == ("127.0.0.1", None)
+
+
+def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
+    assert parse_settings("version: 1\nqueues:", "the config").queues is None
+    assert parse_settings("version: 1\nqueues: {}", "the config").queues == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("port: 6010", "version: missing"),
+        ("version: 2", "version: expected 1"),
+        ("version: true", "version: expected 1"),
+        ("version: [1]", "version: expected 1"),
+        ("version: 1\nport: 65536", "port: expected an integer from 0 to 65535, got 65536"),
+        ("version: 1\nport: -1", "port: expected"),
+        ('version: 1\nport: "6010"', "port: expected an integer"),
+        ("version: 1\nport: yes", "port: expected"),
+        ("version: 1\nport: 6010.0", "port: expected"),
+        ("version: 1\nport:", "port: expected an integer from 0 to 65535, got nothing"),
+        ("version: 1\njob_keep_minutes: -1", "job_keep_minutes: expected"),
+        ("version: 1\njob_timeout_minutes: 0", "job_timeout_minutes: expected"),
+        ("version: 1\nmax_body_bytes: 1", "max_body_bytes: expected"),
+        ("version: 1\nthreads: 0", "threads: expected"),
+        ("version: 1\nhost: 5", "host: expected"),
+        ("version: 1\nhost: 'a b'", "host: expected"),
+        ("version: 1\nprot: 1", "prot: unknown key, did you mean port?"),
+        ("version: 1\n7: 1", "7: unknown key"),
+        ("version: 1\nqueues: []", "queues: expected"),
+        ("version: 1\nqueues: {a: }", "queues.a: expected `read` and `write` lists, got nothing"),
+        ("version: 1\nqueues: {1: {}}", "queues.1: expected a queue name (put it in quotes)"),
+        ("version: 1\nqueues: {'a,b': {}}", "queues.a,b: expected a queue name"),
+        ("version: 1\nqueues: {'': {}}", "queues.: expected a queue name"),
+        ("version: 1\nqueues: {é: {}}", "queues.é: expected a queue name"),
+        ("version: 1\nqueues: {' a': {}}", "queues. a: expected a queue name"),
+        ("version: 1\nqueues: {a: {raed: []}}", "queues.a.raed: unknown key, did you mean read?"),
+        ("version: 1\nqueues: {a: {read: x}}", "queues.a.read: expected a list"),
+        ("version: 1\nqueues: {a: {read: [b, 5]}}", "queues.a.read[1]: expected a service name"),
+        ("version: 1\nqueues: {a: {write: [no]}}", "queues.a.write[0]: expected a service name"),
+        ("version: 1\nqueues: {a: {write: ['x,y']}}", "queues.a.write[0]: expected"),
+        ("version: 1\nversion: 1", "line 2, column 1: the key 'version' is given twice"),
+        ("version: 1\nqueues: {a: {}, a: {}}", "the key 'a' is given twice"),
+        ("", "it is empty"),
+        ("# only a comment", "it is empty"),
+        ("text", "expected keys and values"),
+        ("- 1", "expected keys and values, got a list"),
+        ("version: [", "line "),
+        ("version: !!python/object:os.system {}", "line 1"),
+        ("\tversion: 1", "line 1"),
+        ("version: \x00", "it is not YAML"),
+    ],
+)
+def test_a_mistake_is_told_by_its_key(text: str, key: str) -> None:
+    assert any(key in mistake for mistake in mistakes(text)), mistakes(text)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = "port: x\njob_keep_minutes: x\nqueues:\n  a: {read: [1], write: x}\n  'b,': {}\nfoo: 1"
+    assert len(mistakes(text)) == 7
+
+
+def test_a_file_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.yml"
+    path.write_bytes(b"version: 1\nhost: \xff")
+    with pytest.raises(ConfigRefused, match="UTF-8"):
+        read_settings(path)
+    with pytest.raises(ConfigRefused, match="cannot be read"):
+        read_settings(tmp_path)
+
+
+def test_the_generated_config_is_the_default_with_comments_and_no_queues(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "config.yml"
+    write_default(path)
+    assert read_settings(path) == Settings(queues={})
+    assert "# " in path.read_text()
+    with pytest.raises(FileExistsError):
+        write_default(path)
+
+
+def test_the_environment_and_the_command_line_over_it(tmp_path: Path) -> None:
+    launch = read_environment({"SECRET": "s"})
+    assert launch.config_path == Path("/jobengine/config.yml")
+    assert launch.database_path == Path("/jobengine/database.queuedb")
+    assert launch.log_level == "info"
+    env = {"SECRET": "s", "CONFIG_PATH": "/a/c.yml", "DB_PATH": "/a/d"}
+    launch = read_environment(env)
+    assert (launch.config_path, launch.database_path) == (Path("/a/c.yml"), Path("/a/d"))
+    launch = read_environment(env, config=Path("c"), database=Path("d"), host="::", port=1)
+    assert (launch.config_path, launch.database_path) == (Path("c"), Path("d"))
+    assert (launch.host, launch.port) == ("::", 1)
+
+
+@pytest.mark.parametrize(
+    ("env", "level"),
+    [
+        ({"GIN_MODE": "release"}, "warning"),
+        ({"GIN_MODE": "debug"}, "debug"),
+        ({"GIN_MODE": ""}, "info"),
+        ({"GIN_MODE": "release", "LOG_LEVEL": "debug"}, "debug"),
+        ({"LOG_LEVEL": "ERROR"}, "error"),
+    ],
+)
+def test_log_levels(env: dict[str, str], level: str) -> None:
+    assert read_environment({"SECRET": "s"} | env).log_level == level
+
+
+def test_mistakes_in_the_environment_are_told_at_once() -> None:
+    env = {"SECRET": "s", "SECRET_FILE": "f", "GIN_MODE": "x", "LOG_LEVEL": "y"}
+    with pytest.raises(ConfigRefused) as caught:
+        read_environment(env)
+    assert [mistake.partition(":")[0] for mistake in caught.value.mistakes] == [
+        "GIN_MODE",
+        "LOG_LEVEL",
+        "SECRET and SECRET_FILE",
+    ]
+
+
+def test_a_missing_secret_is_told_how_to_set(tmp_path: Path) -> None:
+    with pytest.raises(SecretMissing, match="export SECRET="):
+        read_environment({"SECRET": ""})
+    with pytest.raises(SecretMissing, match="cannot be read"):
+        read_environment({"SECRET_FILE": str(tmp_path / "none")})
+    (tmp_path / "empty").write_text("\n")
+    with pytest.raises(SecretMissing, match="is empty"):
+        read_environment({"SECRET_FILE": str(tmp_path / "empty")})
+
+
+def test_a_secret_file_is_taken_without_the_end_of_its_last_line(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    for content in (b" s \n", b" s \r\n", b" s "):
+        path.write_bytes(content)
+        path.chmod(stat.S_IRUSR)
+        assert read_environment({"SECRET_FILE": str(path)}).secret.value == b" s "
+        path.chmod(stat.S_IRUSR | stat.S_IWUSR)
+
+
+def test_a_secret_is_never_shown() -> None:
+    launch = read_environment({"SECRET": "hush"})
+    assert "hush" not in repr(launch)
+    assert "hush" not in str(launch.secret)
