@@ -76,13 +76,13 @@ class Service:
         self._writer = Writer(self._database.writer, clock)
         self._writer.start()
         self._reads = Reads(self._database.readers)
-        queues = Queues()
-        queues.reconcile(self._writer, self.settings, clock)
+        self.queues = Queues()
+        self.queues.reconcile(self._writer, self.settings, clock)
         # Fail comes before Prune, which only looks at what has finished.
-        sweeps = [duty(self._writer, queues, clock) for duty in (Expire, Fail, Prune)]
+        sweeps = [duty(self._writer, self.queues, clock) for duty in (Expire, Fail, Prune)]
         self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)])
         lists = max(1, self.settings.threads // _LIST_SHARE)
-        self.jobs = Jobs(self._writer, self._reads, queues, clock, new_uid, lists)
+        self.jobs = Jobs(self._writer, self._reads, self.queues, clock, new_uid, lists)
         self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
 
     def start(self) -> None:

@@ -34,7 +34,7 @@ def pointers(problem: dict[str, Any]) -> list[str]:
     return [error["pointer"] for error in problem["errors"]]
 
 
-BAD_FIELDS = [
+BAD_FIELDS: list[tuple[str, Any]] = [
     ("content", None),
     ("content", []),
     ("content", "text"),
@@ -96,7 +96,7 @@ def test_the_last_second_of_the_year_9999_is_accepted(api: Api, clock: FileClock
     assert pointers(problem) == ["/valid_for"]
 
 
-BAD_CHANGES = [
+BAD_CHANGES: list[tuple[str, Any]] = [
     ("status", "done"),
     ("status", "Queued"),
     ("status", ""),

@@ -177,7 +177,7 @@ class Lives(RuleBasedStateMachine):
 
 def run(transport: Transport, clock: FileClock, examples: int) -> None:
     machine = type("LivesHere", (Lives,), {"transport": transport, "clock": clock})
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis leaves it untyped
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=examples,

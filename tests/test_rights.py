@@ -1,15 +1,17 @@
 """Who may do what with a queue, over HTTP."""
 
+from collections.abc import Callable
+
 import pytest
 
 from jobengine.domain.queue import ANYONE, Queue, Right
-from tests.harness.client import Api
+from tests.harness.client import Answer, Api
 
 READER, WRITER, BOTH, NEITHER = "reader", "writer", "both", "stranger"
 
 
 def call(api: Api, name: str, uid: str) -> int:
-    calls = {
+    calls: dict[str, Callable[[], Answer]] = {
         "create": api.create,
         "next": api.next,
         "list": api.all,

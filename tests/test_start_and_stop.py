@@ -18,7 +18,8 @@ QUEUES = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n  other: {read:
 
 def run(folder: Path, config: str | None = None, *arguments: str, **env: str) -> tuple[int, str]:
     """Starts a server that is to end by itself; its exit code and stderr."""
-    server = Server(folder, config, arguments=arguments, **env)
+    server = Server(folder, config, arguments=arguments)
+    server.env.update(env)
     server.launch()
     return server.result()
 

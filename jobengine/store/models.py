@@ -4,6 +4,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     ForeignKey,
     Index,
     Integer,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    literal_column,
 )
 
 from jobengine.domain.job import State
@@ -81,6 +83,21 @@ job = Table(
     CheckConstraint("priority BETWEEN 1 AND 100", name="priority"),
     CheckConstraint("last_updated >= created", name="last_updated"),
 )
+
+
+def in_state(code: int) -> ColumnElement[bool]:
+    """The job is in the state; a literal and no parameter.
+
+    SQLite uses a partial index only where it can read off the statement that the
+    index's condition holds.
+    """
+    return job.c.state == literal_column(str(code))
+
+
+# In the words of the partial index: SQLite does not see that 1 is not 0.
+not_queued = job.c.state != literal_column(str(QUEUED))
+
+
 Index("job_uid", job.c.uid, unique=True)
 # Claims and lists walk this; timeout_time is in it so that a claim passes over
 # expired jobs without fetching them.
@@ -89,14 +106,14 @@ Index("job_claim", job.c.queue_id, job.c.state, job.c.priority.desc(), job.c.id,
 Index(
     "job_expire",
     job.c.timeout_time,
-    sqlite_where=job.c.state == QUEUED,
-    postgresql_where=job.c.state == QUEUED,
+    sqlite_where=in_state(QUEUED),
+    postgresql_where=in_state(QUEUED),
 )
 Index(
     "job_finish",
     job.c.queue_id,
     job.c.state,
     job.c.last_updated,
-    sqlite_where=job.c.state != QUEUED,
-    postgresql_where=job.c.state != QUEUED,
+    sqlite_where=not_queued,
+    postgresql_where=not_queued,
 )

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
-from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, job
+from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
 from jobengine.store.rows import JOB_COLUMNS, stored
 
 
@@ -122,21 +122,21 @@ def _ranges(state: State | None) -> list[Any]:
     # Failed by their window, whether or not the sweep has been there.
     kept_overdue = job.c.last_updated >= _bind("overdue_start")
     ranges = {
-        State.QUEUED: [(job.c.state == QUEUED) & (job.c.timeout_time >= _bind("now"))],
-        State.INPROGRESS: [(job.c.state == INPROGRESS) & in_window],
-        State.COMPLETE: [(job.c.state == COMPLETE) & kept],
+        State.QUEUED: [in_state(QUEUED) & (job.c.timeout_time >= _bind("now"))],
+        State.INPROGRESS: [in_state(INPROGRESS) & in_window],
+        State.COMPLETE: [in_state(COMPLETE) & kept],
         State.FAILED: [
-            (job.c.state == FAILED) & kept,
-            (job.c.state == INPROGRESS) & ~in_window & kept_overdue,
+            in_state(FAILED) & kept,
+            in_state(INPROGRESS) & ~in_window & kept_overdue,
         ],
     }
     if state is not None:
         return ranges[state]
     return [
         *ranges[State.QUEUED],
-        (job.c.state == INPROGRESS) & kept_overdue,
+        in_state(INPROGRESS) & kept_overdue,
         *ranges[State.COMPLETE],
-        (job.c.state == FAILED) & kept,
+        in_state(FAILED) & kept,
     ]
 
 

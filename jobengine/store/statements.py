@@ -9,7 +9,16 @@ from typing import Any
 from sqlalchemy import BigInteger, Select, bindparam, case, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, job, queue
+from jobengine.store.models import (
+    COMPLETE,
+    FAILED,
+    INPROGRESS,
+    QUEUED,
+    in_state,
+    job,
+    not_queued,
+    queue,
+)
 from jobengine.store.rows import JOB_COLUMNS
 
 _now = bindparam("now", type_=BigInteger)
@@ -23,7 +32,7 @@ def _claim() -> Any:
         select(job.c.id)
         .where(
             job.c.queue_id == bindparam("of_queue"),
-            job.c.state == QUEUED,
+            in_state(QUEUED),
             job.c.timeout_time >= _now,
         )
         .order_by(job.c.priority.desc(), job.c.id)
@@ -82,10 +91,18 @@ def _chunk_of(chosen: Select[tuple[int]]) -> Any:
     return job.c.id.in_(chosen.limit(_limit).scalar_subquery())
 
 
+def _of_each_queue() -> Select[tuple[int]]:
+    """The ids of jobs, beside the queue that each is in, queue by queue.
+
+    `+ 0` keeps SQLite from walking all jobs and looking up their queues instead.
+    """
+    return select(job.c.id).select_from(queue).join(job, job.c.queue_id == queue.c.id + 0)
+
+
 # Queued jobs past their timeout_time, deleted.
 EXPIRE = (
     delete(job)
-    .where(_chunk_of(select(job.c.id).where(job.c.state == QUEUED, job.c.timeout_time < _now)))
+    .where(_chunk_of(select(job.c.id).where(in_state(QUEUED), job.c.timeout_time < _now)))
     .returning(job.c.queue_id)
 )
 
@@ -94,10 +111,9 @@ FAIL = (
     update(job)
     .where(
         _chunk_of(
-            select(job.c.id)
-            .select_from(queue)
-            .join(job, job.c.queue_id == queue.c.id)
-            .where(job.c.state == INPROGRESS, job.c.last_updated < _now - queue.c.window)
+            _of_each_queue().where(
+                not_queued, in_state(INPROGRESS), job.c.last_updated < _now - queue.c.window
+            )
         )
     )
     .values(
@@ -110,11 +126,8 @@ FAIL = (
 
 
 def _prune(state: int) -> Any:
-    finished = (
-        select(job.c.id)
-        .select_from(queue)
-        .join(job, job.c.queue_id == queue.c.id)
-        .where(job.c.state == state, job.c.last_updated < _now - queue.c.keep)
+    finished = _of_each_queue().where(
+        not_queued, in_state(state), job.c.last_updated < _now - queue.c.keep
     )
     return delete(job).where(_chunk_of(finished)).returning(job.c.queue_id)
 

@@ -45,9 +45,9 @@ def upgrade() -> None:
         sa.Column("content", sa.LargeBinary, nullable=False),
         sa.PrimaryKeyConstraint("id", name="job_pkey"),
         sa.ForeignKeyConstraint(["queue_id"], ["queue.id"], name="job_queue_id_fkey"),
-        sa.CheckConstraint("state BETWEEN 0 AND 3", name="job_state_check"),
-        sa.CheckConstraint("priority BETWEEN 1 AND 100", name="job_priority_check"),
-        sa.CheckConstraint("last_updated >= created", name="job_last_updated_check"),
+        sa.CheckConstraint("state BETWEEN 0 AND 3", name=op.f("job_state_check")),
+        sa.CheckConstraint("priority BETWEEN 1 AND 100", name=op.f("job_priority_check")),
+        sa.CheckConstraint("last_updated >= created", name=op.f("job_last_updated_check")),
     )
     op.create_index("job_uid", "job", ["uid"], unique=True)
     op.create_index(

@@ -1,0 +1,105 @@
+"""kill -9 at random moments under load: what was acknowledged is there, in its state."""
+
+import http.client
+import random
+import threading
+from pathlib import Path
+from typing import Any
+
+from tests.harness.client import Api
+from tests.harness.server import Server
+
+CRASHES = 20
+CLIENTS = 6
+CONFIG = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n"
+
+
+class Ledger:
+    """What the server acknowledged, and what it may have done before it was killed.
+
+    Each uid belongs to one client at a time, so that its last acknowledged form is
+    known; the call in the air when the server died may or may not have happened.
+    """
+
+    def __init__(self) -> None:
+        self.known: dict[str, dict[str, Any] | None] = {}
+        self.uncertain: set[str] = set()
+        self.claims_in_the_air = 0
+
+
+class Client(threading.Thread):
+    """Creates, claims, completes and deletes until the server is gone."""
+
+    def __init__(self, api: Api, ledger: Ledger, seed: int) -> None:
+        super().__init__()
+        self._api, self._ledger, self._dice = api, ledger, random.Random(seed)
+        self._mine: list[str] = []
+        self._touching: str | None = None
+
+    def run(self) -> None:
+        try:
+            while True:
+                self._step()
+        except (OSError, http.client.HTTPException):
+            if self._touching is not None:
+                self._ledger.uncertain.add(self._touching)
+
+    def _step(self) -> None:
+        known, roll = self._ledger.known, self._dice.random()
+        self._touching = None
+        if roll < 0.5:
+            job = self._api.made(priority=self._dice.randint(1, 100), valid_for=100_000)
+            known.setdefault(job["uid"], job)  # another may have claimed it since
+        elif roll < 0.75 or not self._mine:
+            self._ledger.claims_in_the_air += 1
+            answer = self._api.next()
+            self._ledger.claims_in_the_air -= 1
+            if answer.status == 200:
+                job = answer.json()
+                earlier = known.get(job["uid"])
+                assert earlier is None or earlier["state"] == "queued", "handed out twice"
+                known[job["uid"]] = job
+                self._mine.append(job["uid"])
+        else:
+            uid = self._touching = self._mine.pop()
+            if self._dice.random() < 0.7:
+                known[uid] = self._api.update(uid, status="complete").json()
+            else:
+                assert self._api.delete(uid).status == 204
+                known[uid] = None
+
+
+def check(api: Api, ledger: Ledger) -> None:
+    """Everything acknowledged is stored as it was acknowledged, but for what was in the air."""
+    stored = {job["uid"]: job for job in api.listed()}
+    surprises = 0
+    for uid, job in ledger.known.items():
+        if uid in ledger.uncertain or stored.get(uid) == job:
+            continue
+        assert job is not None, "a deleted job came back"
+        assert uid in stored, "an acknowledged job is missing"
+        assert (job["state"], stored[uid]["state"]) == ("queued", "inprogress")
+        surprises += 1
+    assert surprises <= ledger.claims_in_the_air, "more claims than were in the air"
+    ledger.known = {uid: stored.get(uid) for uid in ledger.known}
+    ledger.uncertain.clear()
+    ledger.claims_in_the_air = 0
+
+
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+    ledger, dice = Ledger(), random.Random(99)
+    for crash in range(CRASHES):
+        server = Server(tmp_path, CONFIG).start()
+        check(server.api(), ledger)
+        before = len(ledger.known)
+        clients = [Client(server.api(), ledger, seed=crash * 100 + n) for n in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        clients[0].join(dice.uniform(0.05, 0.5))
+        server.kill()
+        for client in clients:
+            client.join()
+        assert len(ledger.known) > before, "there was load"
+    with Server(tmp_path, CONFIG) as server:
+        check(server.api(), ledger)
+    assert len(ledger.known) > 500

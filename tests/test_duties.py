@@ -1,0 +1,190 @@
+"""The duties: what they do for real, what they log, and that one of them may fail."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import func, select
+
+from jobengine.domain.queue import Right
+from jobengine.engine.duties.duty import CHUNK
+from jobengine.engine.duties.runner import DutyRunner
+from jobengine.store.models import job, queue
+from jobengine.store.operations import Create, NewJob
+from jobengine.wsgi import Service
+from tests.conftest import KEEP, WINDOW, launch_in
+from tests.harness.client import Api, WsgiTransport
+from tests.harness.clock import FileClock
+
+QUEUES = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n  r: {read: ['*'], write: ['*']}\n"
+
+
+class Bench:
+    """A service on a clock of its own, whose duties run when a test says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.clock = FileClock(folder / "clock")
+        self.start(QUEUES)
+
+    def start(self, config: str) -> None:
+        (self.folder / "config.yml").write_text(config)
+        self.service = Service(launch_in(self.folder), self.clock)
+        self.api = Api(WsgiTransport(self.service.app), "q")
+
+    def restart(self, config: str) -> None:
+        self.service.stop()
+        self.start(config)
+
+    def sweep(self) -> list[dict[str, Any]]:
+        """Runs the duties once; what they logged."""
+        with structlog.testing.capture_logs() as logged:
+            self.service._duties.run_once()
+        return [dict(entry) for entry in logged]
+
+    def states(self) -> dict[int, int]:
+        """The number of stored jobs by the number of their state."""
+        with self.service._database.readers.connect() as connection:
+            rows = connection.execute(select(job.c.state, func.count()).group_by(job.c.state))
+            return dict(iter(rows))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path)
+    yield made
+    made.service.stop()
+
+
+def entry(event: str, jobs: int, name: str = "q") -> dict[str, Any]:
+    return {"event": event, "queue": name, "jobs": jobs, "log_level": "info"}
+
+
+def test_expired_jobs_are_deleted_and_logged(bench: Bench) -> None:
+    bench.api.made(valid_for=10)
+    alive = bench.api.made(valid_for=11)
+    bench.clock.advance(10)
+    assert bench.sweep() == []
+    bench.clock.advance(1)
+    assert bench.sweep() == [entry("jobs expired", 1)]
+    assert bench.states() == {0: 1}
+    assert bench.api.listed() == [alive]
+
+
+def test_a_backlog_is_worked_off_in_chunks(bench: Bench) -> None:
+    now = bench.clock.now()
+    here = bench.service.queues.authorise("anyone", "q", Right.READ)
+    new = [NewJob(n.to_bytes(16), 1, now, now + 1, 1, b"{}") for n in range(2 * CHUNK + 1)]
+    bench.service._writer.submit(Create(here, new))
+    bench.clock.advance(2)
+    assert bench.sweep() == [entry("jobs expired", 2 * CHUNK + 1)]
+    assert bench.states() == {}
+
+
+def test_overdue_jobs_fail_as_of_the_end_of_their_window(bench: Bench) -> None:
+    made = bench.api.made("inprogress")
+    bench.clock.advance(WINDOW)
+    assert bench.sweep() == []
+    bench.clock.advance(500)
+    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+    assert bench.states() == {3: 1}
+    assert bench.api.get(made["uid"]).json() == made | {
+        "state": "failed",
+        "last_updated": made["last_updated"] + WINDOW,
+    }
+
+
+def test_finished_jobs_are_pruned_after_their_keep_time(bench: Bench) -> None:
+    for state in ("complete", "failed", "complete"):
+        bench.api.made(state)
+    bench.clock.advance(KEEP)
+    assert bench.sweep() == []
+    bench.clock.advance(1)
+    assert bench.sweep() == [entry("jobs pruned", 3)]
+    assert bench.states() == {}
+
+
+def test_a_job_left_in_progress_fails_and_is_pruned_by_one_sweep(bench: Bench) -> None:
+    bench.api.made("inprogress")
+    bench.clock.advance(WINDOW + KEEP + 1)
+    assert bench.sweep() == [entry("jobs failed by their window", 1), entry("jobs pruned", 1)]
+    assert bench.states() == {}
+
+
+def test_nothing_is_deleted_while_the_clock_is_not_to_be_trusted(bench: Bench) -> None:
+    bench.api.made(valid_for=1)
+    bench.api.made("complete")
+    bench.api.made("inprogress")
+    bench.clock.set(bench.clock.now() + WINDOW + KEEP + 1, steady=False)
+    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+    assert bench.states() == {0: 1, 2: 1, 3: 1}
+    assert bench.api.listed() == [], "what is over is out of sight all the same"
+    bench.clock.set(bench.clock.now(), steady=True)
+    bench.sweep()
+    assert bench.states() == {}
+
+
+def test_the_jobs_of_a_removed_queue_are_purged_with_it(bench: Bench) -> None:
+    for _ in range(3):
+        bench.api.made()
+    kept = Api(bench.api.transport, "r").made()
+    bench.restart("version: 1\nqueues:\n  r: {read: ['*'], write: ['*']}\n")
+    assert bench.states() == {0: 4}, "the start does not wait for it"
+    lost, gone = bench.sweep()
+    assert (lost["queue"], lost["jobs"], lost["log_level"]) == ("q", 3, "warning")
+    assert gone == entry("jobs of removed queues deleted", 3)
+    assert bench.states() == {0: 1}
+    assert Api(WsgiTransport(bench.service.app), "r").listed() == [kept]
+    with bench.service._database.readers.connect() as connection:
+        assert connection.execute(select(queue.c.name)).scalars().all() == ["r"]
+    assert bench.sweep() == []
+
+
+def test_a_queue_added_again_before_the_purge_is_empty_and_stays(bench: Bench) -> None:
+    bench.api.made()
+    bench.restart("version: 1\nqueues:\n  r: {read: [], write: []}\n")
+    bench.restart(QUEUES)
+    assert bench.api.listed() == []
+    made = bench.api.made()
+    bench.sweep()
+    assert bench.api.listed() == [made]
+    assert bench.states() == {0: 1}
+
+
+def test_a_changed_window_applies_to_the_jobs_there_are(bench: Bench) -> None:
+    made = bench.api.made("inprogress")
+    bench.restart(QUEUES + "job_timeout_minutes: 1\n")
+    bench.clock.advance(61)
+    assert bench.api.get(made["uid"]).json()["state"] == "failed"
+    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+
+
+class Broken:
+    event = "broken"
+
+    def chunk(self) -> tuple[Counter[str], bool]:
+        raise ValueError("on purpose")
+
+
+class Steady:
+    event = "steady"
+
+    def __init__(self) -> None:
+        self.chunks = 3
+
+    def chunk(self) -> tuple[Counter[str], bool]:
+        self.chunks -= 1
+        return Counter({"q": 1}), self.chunks > 0
+
+
+def test_a_duty_that_fails_does_not_keep_the_others_from_theirs() -> None:
+    steady = Steady()
+    with structlog.testing.capture_logs() as logged:
+        DutyRunner([Broken(), steady]).run_once()
+    assert steady.chunks == 0
+    failure, done = logged
+    assert (failure["duty"], failure["log_level"]) == ("broken", "error")
+    assert done == entry("steady", 3)

@@ -1,0 +1,83 @@
+"""No plaintext on disk: every file that the process wrote, unnamed ones included."""
+
+import socket
+from pathlib import Path
+
+from tests.harness.server import SECRET, Server
+
+PAYLOAD, QUEUE, SERVICE = "payload-needle", "queue-needle", "service-needle"
+CONFIG = f"version: 1\nqueues:\n  {QUEUE}: {{read: [{SERVICE}], write: [{SERVICE}]}}\n"
+LIST = (
+    f"GET /api/v1/jobs HTTP/1.1\r\nHost: h\r\nX-Name: {SERVICE}\r\nX-Queue: {QUEUE}\r\n\r\n"
+).encode()
+
+
+def haystacks(server: Server) -> dict[str, bytes]:
+    """Each regular file that the process has open or that lies in its folder, with its bytes."""
+    found = {
+        path.name: path.read_bytes()
+        for path in server.folder.rglob("*")
+        if path.is_file() and path != server.config
+    }
+    for link in Path(f"/proc/{server.process.pid}/fd").iterdir():
+        target = str(link.readlink())
+        if target.startswith(("socket:", "pipe:", "anon_inode:", "/dev/", "/proc/")):
+            continue
+        found[target] = link.read_bytes()
+    return found
+
+
+def search(files: dict[str, bytes]) -> list[tuple[str, str]]:
+    return [
+        (name, needle)
+        for name, data in files.items()
+        for needle in (PAYLOAD, QUEUE, SERVICE, SECRET)
+        if needle.encode() in data
+    ]
+
+
+def test_no_plaintext_while_a_slow_reader_stalls_a_large_list(tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    server = Server(tmp_path / "data", CONFIG, TMPDIR=str(temporary)).start()
+    api = server.api(QUEUE, SERVICE)
+    filler = PAYLOAD * 40_000
+    for index in range(40):
+        api.create({"filler": filler, "n": index}, priority=1 + index)
+    for _ in range(10):
+        uid = api.next().json()["uid"]
+        assert api.update(uid, content={"new filler": filler}).status == 200
+    with socket.create_connection(("127.0.0.1", server.port)) as stalled:
+        stalled.sendall(LIST)
+        assert PAYLOAD.encode() in stalled.recv(100_000)
+        assert api.create({"more": PAYLOAD}).status == 201, "others are served meanwhile"
+        files = haystacks(server)
+        assert {"jobs.queuedb", "jobs.queuedb-wal", "jobs.queuedb-shm"} <= set(files)
+        assert sum(map(len, files.values())) > 30_000_000
+        assert search(files) == []
+        assert list(temporary.iterdir()) == []
+    assert server.stop() == 0
+    left = {path.name: path.read_bytes() for path in (tmp_path / "data").glob("jobs*")}
+    assert search(left) == []
+    assert PAYLOAD not in server.stderr
+
+
+def test_the_search_would_find_a_needle(tmp_path: Path) -> None:
+    assert search({"file": f"x{PAYLOAD}".encode()}) == [("file", PAYLOAD)]
+
+
+def test_no_read_transaction_outlives_a_chunk_of_a_stalled_list(tmp_path: Path) -> None:
+    """The log can be emptied while a list is stalled: nobody holds on to it."""
+    server = Server(tmp_path, CONFIG).start()
+    api = server.api(QUEUE, SERVICE)
+    for index in range(40):
+        api.create({"filler": "x" * 900_000, "n": index})
+    log = tmp_path / "jobs.queuedb-wal"
+    with socket.create_connection(("127.0.0.1", server.port)) as stalled:
+        stalled.sendall(LIST)
+        assert stalled.recv(1000)
+        before = log.stat().st_size
+        for _ in range(100):
+            api.create({"filler": "x" * 900_000})
+        assert log.stat().st_size < before + 30_000_000, "the log was reused, not grown by 90 MB"
+    assert server.stop() == 0

@@ -1,0 +1,257 @@
+"""The encrypted file: its key, its migrations, and the plans of the hot statements."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, Engine, event, inspect, text
+from sqlcipher3 import dbapi2 as sqlcipher
+
+from jobengine.domain.errors import CannotOpen
+from jobengine.domain.job import State
+from jobengine.domain.queue import Queue
+from jobengine.store import batch, reads, statements
+from jobengine.store.lock import StoreLock
+from jobengine.store.migrate import downgrade, upgrade
+from jobengine.store.models import metadata
+from jobengine.store.operations import Create, NewJob
+from jobengine.store.queues import WantedQueue, reconcile
+from jobengine.store.reads import HEAD, Slice
+from jobengine.store.sqlcipher import SqlcipherFile
+from jobengine.store.sweeps import expire
+
+QUEUE = Queue(1, "q", frozenset(), frozenset(), 600, 3600)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[SqlcipherFile]:
+    made = SqlcipherFile(tmp_path / "jobs.queuedb", b"secret")
+    yield made
+    made.close()
+
+
+def fill(engine: Engine, jobs: int) -> None:
+    """A queue with jobs in every state."""
+    with engine.begin() as connection:
+        reconcile(connection, [WantedQueue("q", frozenset({"r"}), frozenset(), 600, 3600)], 1)
+        new = [
+            NewJob(n.to_bytes(16), 1 + n % 100, 1000, 2000, 1000, b'{"n":%d}' % n)
+            for n in range(jobs)
+        ]
+        batch.run(connection, [Create(QUEUE, new)], 1000)
+        connection.exec_driver_sql("UPDATE job SET state = id % 4")
+
+
+def rows(engine: Engine) -> dict[str, list[Any]]:
+    with engine.connect() as connection:
+        return {
+            name: [tuple(row) for row in connection.execute(table.select())]
+            for name, table in metadata.tables.items()
+        }
+
+
+def test_migrating_up_down_and_up_again(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    fill(file.writer, 100)
+    downgrade(file.writer, "base")
+    with file.writer.connect() as connection:
+        assert set(inspect(connection).get_table_names()) <= {"alembic_version", "sqlite_sequence"}
+    upgrade(file.writer)
+    fill(file.writer, 100)
+
+
+def test_migrating_keeps_the_rows_of_every_table(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    fill(file.writer, 100)
+    before = rows(file.writer)
+    assert all(before.values()), "every table has rows"
+    upgrade(file.writer)
+    assert rows(file.writer) == before
+
+
+def test_the_migrations_make_what_the_models_say(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    with file.writer.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_migrations_make_the_same_sql_as_the_models(
+    file: SqlcipherFile, tmp_path: Path
+) -> None:
+    upgrade(file.writer)
+    modelled = SqlcipherFile(tmp_path / "models.queuedb", b"secret")
+    metadata.create_all(modelled.writer)
+    query = text("SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('job', 'queue')")
+    schemas = []
+    for made in (file, modelled):
+        with made.writer.connect() as connection:
+            found = {name: sql for name, sql in connection.execute(query) if sql}
+            schemas.append(
+                {name: sorted(sql.replace(",", "").split()) for name, sql in found.items()}
+            )
+    modelled.close()
+    assert schemas[0] == schemas[1]
+
+
+def test_a_database_of_a_newer_version_is_refused(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    with file.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'future'")
+    with pytest.raises(CannotOpen, match="newer"):
+        upgrade(file.writer)
+
+
+def test_foreign_keys_are_enforced_after_a_migration(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    with file.writer.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+
+
+def test_the_durability_settings_of_the_write_connection(file: SqlcipherFile) -> None:
+    with file.writer.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "temp_store")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "temp_store": 2}
+
+
+def test_a_reader_cannot_write(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    with file.readers.connect() as connection, pytest.raises(Exception, match="readonly"):
+        connection.exec_driver_sql("DELETE FROM job")
+
+
+def test_sqlcipher_opens_the_file_with_the_secret_as_its_passphrase(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.queuedb"
+    file = SqlcipherFile(path, b"it's a secret")
+    upgrade(file.writer)
+    file.close()
+    connection = sqlcipher.connect(str(path))
+    connection.execute("PRAGMA key = 'it''s a secret'")
+    assert connection.execute("SELECT count(*) FROM job").fetchone() == (0,)
+    connection.close()
+
+
+def test_two_files_with_one_secret_have_different_keys(tmp_path: Path) -> None:
+    heads = set()
+    for name in ("a", "b"):
+        file = SqlcipherFile(tmp_path / name, b"secret")
+        upgrade(file.writer)
+        file.close()
+        heads.add((tmp_path / name).read_bytes()[:16])
+    assert len(heads) == 2
+
+
+def test_the_database_is_readable_by_its_owner_alone(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in file.path.parent.glob("jobs*")}
+    assert modes == dict.fromkeys(("jobs.queuedb", "jobs.queuedb-wal", "jobs.queuedb-shm"), 384)
+
+
+def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "jobs.queuedb"
+    with StoreLock(path), pytest.raises(CannotOpen, match="in use by process"):
+        StoreLock(path)
+    StoreLock(path).release()
+
+
+def plan(connection: Connection, statement: Any, binds: dict[str, Any]) -> str:
+    """How SQLite runs the statement, with the text and the parameters that it really gets."""
+    sent: list[Any] = []
+
+    def note(_c: object, _u: object, text: str, parameters: Any, *_: object) -> None:
+        sent.append((text, parameters))
+
+    event.listen(connection, "before_cursor_execute", note)
+    connection.execute(statement, binds)
+    event.remove(connection, "before_cursor_execute", note)
+    text, parameters = sent[-1]  # a BEGIN may stand before it
+    explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", parameters)
+    return "\n".join(row.detail for row in explained)
+
+
+SLICE = reads._binds(Slice(QUEUE, None, HEAD, 10**9), 1500, 100)
+CHANGE = {
+    "job_id": 1,
+    "new_state": 0,
+    "new_priority": 1,
+    "new_last_updated": 2000,
+    "new_timeout_time": 2000,
+}
+HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "claim": (statements.CLAIM, {"of_queue": 1, "now": 1500, "limit": 10}, "job_claim"),
+    "touched": (statements.TOUCHED, {"uids": [b"x" * 16]}, "job_uid"),
+    "change": (statements.CHANGE, CHANGE, "PRIMARY KEY"),
+    "change content": (
+        statements.CHANGE_CONTENT,
+        {"job_id": 1, "new_content": b"{}"},
+        "PRIMARY KEY",
+    ),
+    "remove": (statements.REMOVE, {"job_ids": [1, 2]}, "PRIMARY KEY"),
+    "expire": (statements.EXPIRE, {"now": 1500, "limit": 10}, "job_expire"),
+    "fail": (statements.FAIL, {"now": 1500, "limit": 10}, "job_finish"),
+    "prune complete": (statements.PRUNE["complete"], {"now": 1500, "limit": 10}, "job_finish"),
+    "prune failed": (statements.PRUNE["failed"], {"now": 1500, "limit": 10}, "job_finish"),
+    "purge": (statements.PURGE, {"of_queue": 1, "limit": 10}, "job_claim"),
+    "get": (reads._GET, {"uid": b"x" * 16}, "job_uid"),
+    **{f"list {state}": (reads._page(state), SLICE, "job_claim") for state in (None, *State)},
+    **{f"keys {state}": (reads._keys(state), SLICE, "job_claim") for state in (None, *State)},
+}
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+@pytest.mark.parametrize("name", HOT)
+def test_hot_statements_use_their_index_and_sort_nothing(
+    file: SqlcipherFile, name: str, analysed: bool
+) -> None:
+    upgrade(file.writer)
+    statement, binds, index = HOT[name]
+    with file.writer.connect() as connection:
+        if analysed:
+            fill_plainly(connection, 3000)
+            connection.exec_driver_sql("ANALYZE")
+        steps = plan(connection, statement, binds)
+    assert index in steps
+    assert "SCAN job" not in steps
+    assert "TEMP B-TREE" not in steps
+    for step in steps.splitlines():
+        if "SEARCH job" in step and name.startswith(("list", "keys")):
+            assert "priority" in step, "a page begins at its key"
+
+
+def fill_plainly(connection: Connection, jobs: int) -> None:
+    numbers = itertools.count()
+    connection.exec_driver_sql("INSERT INTO queue VALUES (1, 'q', '[]', '[]', 600, 3600, NULL)")
+    connection.exec_driver_sql(
+        "INSERT INTO job VALUES (NULL, ?, 1, ?, ?, 1000, 1000, 2000, 1000, x'7b7d')",
+        [(next(numbers).to_bytes(16), n % 4, 1 + n % 100) for n in range(jobs)],
+    )
+
+
+def test_the_sweep_of_a_chunk_touches_no_more_than_its_limit(file: SqlcipherFile) -> None:
+    upgrade(file.writer)
+    fill(file.writer, 100)
+    with file.writer.begin() as connection:
+        assert expire(connection, 2000, 10).total() == 0
+        assert expire(connection, 2001, 10).total() == 10
+        assert expire(connection, 2001, 100) == {1: 15}, "25 jobs were queued"
+
+
+def test_the_key_is_sqlciphers_own(tmp_path: Path) -> None:
+    """PBKDF2-HMAC-SHA512, 256,000 rounds, salted with the first 16 bytes of the file."""
+    path = tmp_path / "jobs.queuedb"
+    file = SqlcipherFile(path, b"secret")
+    upgrade(file.writer)
+    file.close()
+    key = hashlib.pbkdf2_hmac("sha512", b"secret", path.read_bytes()[:16], 256_000, 32)
+    connection = sqlcipher.connect(str(path))
+    connection.execute(f"PRAGMA key = \"x'{key.hex()}'\"")
+    assert connection.execute("SELECT count(*) FROM queue").fetchone() == (0,)
+    connection.close()

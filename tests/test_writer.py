@@ -1,0 +1,256 @@
+"""The writer: batches, what fails alone, and what fails together."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from jobengine.domain.errors import Stopping, StoreFailed, UnknownJob
+from jobengine.domain.job import Changes, State
+from jobengine.domain.queue import Queue
+from jobengine.store import batch
+from jobengine.store.migrate import upgrade
+from jobengine.store.operations import Claim, Create, Delete, NewJob, Operation, Task, Update
+from jobengine.store.queues import WantedQueue, reconcile
+from jobengine.store.reads import Reads
+from jobengine.store.sqlcipher import SqlcipherFile
+from jobengine.store.writer import Writer
+from tests.harness.clock import FileClock
+
+NOW = 1_800_000_000
+
+
+class Store:
+    """An encrypted file with one queue, a writer that is not started, and a job maker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = SqlcipherFile(folder / "jobs.queuedb", b"secret")
+        upgrade(self.file.writer)
+        clock = FileClock(folder / "clock")
+        clock.set(NOW)
+        self.writer = Writer(self.file.writer, clock)
+        self.reads = Reads(self.file.readers)
+        self._count = 0
+        wanted = [WantedQueue(name, frozenset(), frozenset(), 600, 3600) for name in "qr"]
+        with self.file.writer.begin() as connection:
+            self.queue, self.other = reconcile(connection, wanted, NOW).queues
+
+    def new(self, **values: Any) -> NewJob:
+        self._count += 1
+        fields: dict[str, Any] = {
+            "uid": self._count.to_bytes(16),
+            "priority": 50,
+            "created": NOW,
+            "timeout_time": NOW + 600,
+            "valid_for": 600,
+            "content": b"{}",
+        }
+        return NewJob(**(fields | values))
+
+    def run(self, *operations: Operation[Any]) -> None:
+        """Runs the operations as one batch."""
+        with self.file.writer.begin() as connection:
+            batch.run(connection, operations, NOW)
+        for operation in operations:
+            operation.release()
+
+    def create(self, queue: Queue | None = None, **values: Any) -> bytes:
+        """Creates a job; its uid."""
+        new = self.new(**values)
+        self.run(Create(queue or self.queue, [new]))
+        return new.uid
+
+    def get(self, uid: bytes) -> Any:
+        return self.reads.get(self.queue, uid, NOW)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    made = Store(tmp_path)
+    yield made
+    made.file.close()
+
+
+def test_operations_on_one_uid_apply_in_the_order_of_arrival(store: Store) -> None:
+    uid = store.create()
+    operations: list[Update | Delete] = [
+        Update(store.queue, uid, Changes(priority=1)),
+        Update(store.queue, uid, Changes(status=State.FAILED)),
+        Update(store.queue, uid, Changes(priority=2, content=b'{"new":1}')),
+        Delete(store.queue, uid),
+        Update(store.queue, uid, Changes(priority=3)),
+        Delete(store.queue, uid),
+    ]
+    store.run(*operations)
+    seen = [operation.wait() for operation in operations[:3]]
+    assert [(job.priority, job.state) for job in seen if job is not None] == [
+        (1, State.QUEUED),
+        (1, State.FAILED),
+        (2, State.FAILED),
+    ]
+    operations[3].wait()
+    for late in operations[4:]:
+        with pytest.raises(UnknownJob):
+            late.wait()
+    assert store.get(uid) is None
+
+
+def test_claims_see_what_was_created_and_updated_before_them_in_the_batch(store: Store) -> None:
+    old = store.create(priority=1)
+    new = store.new(priority=10)
+    update, claim = Update(store.queue, old, Changes(priority=20)), Claim(store.queue, 5)
+    store.run(claim, Create(store.queue, [new]), update)
+    assert [job.priority for job in claim.wait()] == [20, 10]
+
+
+def test_claims_of_a_batch_are_dealt_in_the_order_of_arrival(store: Store) -> None:
+    for priority in (3, 9, 5):
+        store.create(priority=priority)
+    store.create(store.other, priority=7)
+    claims = [Claim(store.queue), Claim(store.other), Claim(store.queue, 2), Claim(store.queue)]
+    store.run(*claims)
+    assert [[job.priority for job in claim.wait()] for claim in claims] == [[9], [7], [5, 3], []]
+
+
+def test_a_refused_operation_fails_alone(store: Store) -> None:
+    uid = store.create()
+    good = Update(store.queue, uid, Changes(priority=1))
+    stale = Update(store.queue, b"x" * 16, Changes(priority=1))
+    elsewhere = Update(store.other, uid, Changes(priority=99))
+    store.run(stale, good, elsewhere)
+    assert good.wait().priority == 1
+    for refused in (stale, elsewhere):
+        with pytest.raises(UnknownJob):
+            refused.wait()
+    assert store.get(uid).priority == 1
+
+
+def test_the_guilty_operation_of_a_statement_is_found_and_the_others_go_on(store: Store) -> None:
+    taken = store.create()
+    good = [Create(store.queue, [store.new()]) for _ in range(3)]
+    guilty = Create(store.queue, [store.new(), store.new(uid=taken)])
+    orphan = Create(Queue(999, "gone", frozenset(), frozenset(), 1, 1), [store.new()])
+    store.run(good[0], guilty, good[1], orphan, good[2])
+    for operation in good:
+        operation.wait()
+        assert store.get(operation.jobs[0].uid) is not None
+    for operation in (guilty, orphan):
+        with pytest.raises(Exception, match="constraint"):
+            operation.wait()
+    assert store.get(guilty.jobs[0].uid) is None, "all or none"
+
+
+def test_a_task_that_fails_undoes_what_it_did_and_nothing_else(store: Store) -> None:
+    uid = store.create()
+
+    def run(connection: Connection) -> None:
+        connection.exec_driver_sql("DELETE FROM job")
+        raise ValueError("on purpose")
+
+    task = Task(run)
+    change = Update(store.queue, uid, Changes(priority=1))
+    store.run(task, change)
+    with pytest.raises(ValueError, match="on purpose"):
+        task.wait()
+    assert store.get(uid).priority == change.wait().priority == 1
+
+
+def test_a_hundred_threads_get_their_own_outcomes(store: Store) -> None:
+    store.writer.start()
+    got: dict[int, Any] = {}
+
+    def work(number: int) -> None:
+        new = store.new(uid=(1000 + number).to_bytes(16), priority=1 + number % 100)
+        store.writer.submit(Create(store.queue, [new]))
+        got[number] = store.writer.submit(
+            Update(store.queue, new.uid, Changes(content=b"%d" % number))
+        )
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(100)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    store.writer.stop()
+    assert {number: bytes(job.content) for number, job in got.items()} == {
+        number: b"%d" % number for number in range(100)
+    }
+
+
+def test_a_failed_commit_is_told_to_every_caller_and_the_writer_goes_on(store: Store) -> None:
+    store.writer.start()
+    broken = threading.Event()
+    broken.set()
+
+    def fail(_connection: Connection) -> None:
+        if broken.is_set():
+            raise OSError("the disk is gone")
+
+    event.listen(store.file.writer, "commit", fail)
+    jobs = [store.new() for _ in range(3)]
+    errors: list[Exception] = []
+
+    def create(new: NewJob) -> None:
+        try:
+            store.writer.submit(Create(store.queue, [new]))
+        except StoreFailed as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=create, args=(new,)) for new in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 3
+    assert [store.get(new.uid) for new in jobs] == [None, None, None]
+    broken.clear()
+    create(jobs[0])
+    assert store.get(jobs[0].uid) is not None
+    store.writer.stop()
+
+
+def test_after_the_stop_nothing_is_taken(store: Store) -> None:
+    store.writer.start()
+    assert store.writer.alive()
+    store.writer.stop()
+    assert not store.writer.alive()
+    with pytest.raises(Stopping):
+        store.writer.submit(Create(store.queue, [store.new()]))
+
+
+def test_a_clock_that_steps_back_does_not_take_last_updated_back(store: Store) -> None:
+    uid = store.create(created=NOW + 50)
+    claim = Claim(store.queue)
+    store.run(claim)
+    assert claim.wait()[0].last_updated == NOW + 51
+    update = Update(store.queue, uid, Changes(status=State.COMPLETE))
+    store.run(update)
+    assert update.wait().last_updated == NOW + 51
+
+
+def test_first_in_first_out_holds_across_a_clock_that_was_set_back(store: Store) -> None:
+    first, second = store.create(created=NOW + 50), store.create(created=NOW)
+    claim = Claim(store.queue, 2)
+    store.run(claim)
+    assert [job.uid[-1] for job in claim.wait()] == [str(first[-1]), str(second[-1])]
+
+
+def test_a_call_costs_a_bounded_number_of_statements(store: Store) -> None:
+    uids = [store.create() for _ in range(200)]
+    statements: list[str] = []
+    event.listen(
+        store.file.writer,
+        "before_cursor_execute",
+        lambda _c, _u, statement, *_: statements.append(statement),
+    )
+    updates = [Update(store.queue, uid, Changes(priority=1, content=b"{}")) for uid in uids[:100]]
+    deletes = [Delete(store.queue, uid) for uid in uids[100:150]]
+    claims = [Claim(store.queue) for _ in range(100)]
+    creates = [Create(store.queue, [store.new()]) for _ in range(100)]
+    store.run(*updates, *deletes, *claims, *creates)
+    kinds = [statement.split()[0] for statement in statements if statement[0] not in "BRS"]
+    assert sorted(kinds) == ["DELETE", "INSERT", "UPDATE", "UPDATE", "WITH"]
+    assert len(statements) < 16
