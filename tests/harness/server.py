@@ -57,6 +57,7 @@ class Server:
             **env,
         }
         self._command = [sys.executable, *command, "serve", "--port", "0", *arguments]
+        self.cwd = CHECKOUT
         self.log: list[dict[str, Any]] = []
         self.stderr = ""
         self.port = 0
@@ -86,7 +87,7 @@ class Server:
             env=self.env,
             stderr=subprocess.PIPE,
             text=True,
-            cwd=Path(__file__).parents[2],
+            cwd=self.cwd,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

@@ -1,0 +1,121 @@
+"""A JobEngine server process to put load on, and databases filled beforehand."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uuid_utils
+
+from jobengine.domain.queue import Queue
+from jobengine.store import batch
+from jobengine.store.migrate import upgrade
+from jobengine.store.operations import Create, NewJob
+from jobengine.store.queues import WantedQueue, reconcile
+from jobengine.store.sqlcipher import SqlcipherFile
+
+SECRET = "benchmark"  # noqa: S105  of a file that is thrown away
+QUEUES = ("q", "idle")
+CONFIG = "version: 1\nqueues:\n" + "".join(
+    f"  {name}: {{read: ['*'], write: ['*']}}\n" for name in QUEUES
+)
+ANYONE = frozenset("*")
+_CHUNK = 500
+
+
+@dataclass
+class Running:
+    """A server that listens, and how long it took to."""
+
+    port: int
+    pid: int
+    started_in: float  # seconds
+
+
+@contextmanager
+def serving(folder: Path, *arguments: str) -> Iterator[Running]:
+    """A server process on the database in the folder, which it makes where there is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yml").write_text(CONFIG)
+    env = {
+        **os.environ,
+        "SECRET": SECRET,
+        "CONFIG_PATH": str(folder / "config.yml"),
+        "DB_PATH": str(folder / "jobs.queuedb"),
+        "LOG_LEVEL": "info",
+    }
+    began = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "jobengine", "serve", "--port", "0", *arguments],
+        env=env,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        port = _port(process)
+        seconds = time.perf_counter() - began
+        drain = threading.Thread(target=process.stderr.read, daemon=True)
+        drain.start()
+        yield Running(port, process.pid, seconds)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+def _port(process: subprocess.Popen[str]) -> int:
+    assert process.stderr is not None
+    printed = ""
+    for line in process.stderr:
+        printed += line
+        if line.startswith("{") and '"listening"' in line:
+            return int(json.loads(line)["urls"][0].rpartition(":")[2])
+    raise RuntimeError(f"the server did not start:\n{printed}")
+
+
+def fill(folder: Path, jobs: int) -> Path:
+    """Makes a database with that many queued jobs of mixed priorities; gives the folder.
+
+    They go in by the store's own path, 500 a commit, and stay for later calls.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, done = folder / "jobs.queuedb", folder / f"filled-{jobs}"
+    if done.exists():
+        return folder
+    path.unlink(missing_ok=True)
+    file = SqlcipherFile(path, SECRET.encode())
+    upgrade(file.writer)
+    wanted = [WantedQueue(name, ANYONE, ANYONE, 600, 3600) for name in QUEUES]
+    with file.writer.begin() as connection:
+        queue = reconcile(connection, wanted, 0).queues[0]
+    for first in range(0, jobs, _CHUNK):
+        with file.writer.begin() as connection:
+            batch.run(connection, [_some(queue, first, min(_CHUNK, jobs - first))], 0)
+    file.close()
+    done.touch()
+    return folder
+
+
+def _some(queue: Queue, first: int, jobs: int) -> Create:
+    now = int(time.time())
+    return Create(
+        queue,
+        [
+            NewJob(
+                uid=uuid_utils.uuid7().bytes,
+                priority=1 + (number * 37) % 100,
+                created=now,
+                timeout_time=now + 1_000_000,
+                valid_for=1_000_000,
+                content=b'{"job":"content"}',
+            )
+            for number in range(first, first + jobs)
+        ],
+    )
