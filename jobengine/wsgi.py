@@ -9,9 +9,11 @@ with one process only: a database file belongs to a single process.
 
 import atexit
 import os
+from contextlib import ExitStack
 
 import structlog
 import uuid_utils
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine import __version__
 from jobengine.api.app import App
@@ -21,7 +23,7 @@ from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.clock import Clock, SystemClock
-from jobengine.domain.errors import CannotOpen, ConfigRefused, Stopping
+from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed
 from jobengine.engine.duties.expire import Expire
 from jobengine.engine.duties.fail import Fail
 from jobengine.engine.duties.prune import Prune
@@ -39,7 +41,7 @@ from jobengine.store.writer import Writer
 # The share of the threads that lists may hold: a client that reads slowly holds one.
 _LIST_SHARE = 4
 
-_log = structlog.get_logger("jobengine")
+_log = structlog.get_logger(component="service")
 
 
 def _uuid7() -> bytes:
@@ -60,29 +62,36 @@ class Service:
         Nothing is written before the config has been found good and the SECRET to
         open the file. Raises CannotStart.
         """
+        self.clock = clock or SystemClock()
         settings = _read_if_present(launch)
-        self._lock = StoreLock(launch.database_path)
-        try:
-            self._database = SqlcipherFile(launch.database_path, launch.secret.value)
-            self.settings = _settle(launch, settings, self._database)
-            upgrade(self._database.writer)
-        except BaseException:
-            self._lock.release()
-            raise
-        self._wire(clock or SystemClock(), new_uid)
+        with ExitStack() as undo:
+            self._lock = undo.enter_context(StoreLock(launch.database_path))
+            try:
+                self._database = SqlcipherFile(launch.database_path, launch.secret.value)
+                self.settings = _settle(launch, settings, self._database)
+                upgrade(self._database.writer)
+                self._wire(new_uid, undo)
+            except (SQLAlchemyError, StoreFailed) as error:
+                reason = error.__cause__ or error
+                raise CannotOpen(f"{launch.database_path} cannot be opened: {reason}") from error
+            undo.pop_all()
         _log.info("database open", path=str(launch.database_path), version=__version__)
 
-    def _wire(self, clock: Clock, new_uid: UidFactory) -> None:
+    def _wire(self, new_uid: UidFactory, undo: ExitStack) -> None:
+        clock = self.clock
         self._writer = Writer(self._database.writer, clock)
         self._writer.start()
+        undo.callback(self._writer.stop)
         self._reads = Reads(self._database.readers)
         self.queues = Queues()
         self.queues.reconcile(self._writer, self.settings, clock)
         # Fail comes before Prune, which only looks at what has finished.
         sweeps = [duty(self._writer, self.queues, clock) for duty in (Expire, Fail, Prune)]
-        self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)])
+        self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)], clock)
         lists = max(1, self.settings.threads // _LIST_SHARE)
-        self.jobs = Jobs(self._writer, self._reads, self.queues, clock, new_uid, lists)
+        self.jobs = Jobs(
+            self._writer, self._reads, self.queues, clock, new_uid, lists, self.settings.waiters
+        )
         self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
 
     def start(self) -> None:
@@ -91,9 +100,12 @@ class Service:
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served."""
-        if not self._writer.alive():
-            raise Stopping("the server is shutting down")
+        self._writer.check()
         self._reads.ceiling()
+
+    def stop_waiting(self) -> None:
+        """Answers the calls that wait for a job, and lets no other wait."""
+        self._writer.stop_waiting()
 
     def stop(self) -> None:
         """Finishes what was begun, empties the log into the file, and lets go of it."""

@@ -261,7 +261,7 @@ def test_a_uid_is_found_in_upper_case_too(api: Api) -> None:
         ("/api/v1/test", {"GET", "HEAD"}),
         ("/livez", {"GET", "HEAD"}),
         ("/readyz", {"GET", "HEAD"}),
-        ("/api/v1/jobs", {"GET"}),
+        ("/api/v1/jobs", {"GET", "POST"}),
         ("/api/v1/jobs/create", {"PUT"}),
         ("/api/v1/jobs/next", {"GET"}),
         (f"/api/v1/jobs/{NO_UID}", {"GET", "POST", "DELETE"}),

@@ -61,6 +61,13 @@ def test_versions(version: str) -> None:
     assert parse_settings(f"version: {version}", "the config") == Settings()
 
 
+def test_merge_keys_are_understood() -> None:
+    text = "version: 1\nqueues:\n  a: &a {read: [r], write: [w]}\n  b: {<<: *a, write: [x]}"
+    queues = parse_settings(text, "the config").queues
+    assert queues is not None
+    assert queues["b"] == QueueSettings(frozenset({"r"}), frozenset({"x"}))
+
+
 def test_what_is_left_out_has_the_documented_default() -> None:
     settings = parse_settings("version: 1", "the config")
     assert (settings.port, settings.job_keep_minutes, settings.job_timeout_minutes) == (
@@ -119,6 +126,10 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("version: !!python/object:os.system {}", "line 1"),
         ("\tversion: 1", "line 1"),
         ("version: \x00", "it is not YAML"),
+        ("? [a, b]\n: c", "line 1"),
+        ("version: 1\n2020-99-99: 1", "it is not YAML"),
+        ("version: 1\nport: !!int abc", "it is not YAML"),
+        ("[" * 3000, "it is nested too deeply"),
     ],
 )
 def test_a_mistake_is_told_by_its_key(text: str, key: str) -> None:
@@ -157,7 +168,7 @@ def test_the_environment_and_the_command_line_over_it(tmp_path: Path) -> None:
     launch = read_environment(env)
     assert (launch.config_path, launch.database_path) == (Path("/a/c.yml"), Path("/a/d"))
     launch = read_environment(env, config=Path("c"), database=Path("d"), host="::", port=1)
-    assert (launch.config_path, launch.database_path) == (Path("c"), Path("d"))
+    assert (launch.config_path, launch.database_path) == (Path("c"), Path("d").resolve())
     assert (launch.host, launch.port) == ("::", 1)
 
 

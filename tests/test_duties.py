@@ -60,7 +60,13 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def entry(event: str, jobs: int, name: str = "q") -> dict[str, Any]:
-    return {"event": event, "queue": name, "jobs": jobs, "log_level": "info"}
+    return {
+        "component": "duties",
+        "event": event,
+        "queue": name,
+        "jobs": jobs,
+        "log_level": "info",
+    }
 
 
 def test_expired_jobs_are_deleted_and_logged(bench: Bench) -> None:
@@ -119,7 +125,9 @@ def test_nothing_is_deleted_while_the_clock_is_not_to_be_trusted(bench: Bench) -
     bench.api.made("complete")
     bench.api.made("inprogress")
     bench.clock.set(bench.clock.now() + WINDOW + KEEP + 1, steady=False)
-    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+    jumped, failed = bench.sweep()
+    assert "the clock jumped forward" in jumped["event"]
+    assert failed == entry("jobs failed by their window", 1)
     assert bench.states() == {0: 1, 2: 1, 3: 1}
     assert bench.api.listed() == [], "what is over is out of sight all the same"
     bench.clock.set(bench.clock.now(), steady=True)
@@ -180,10 +188,37 @@ class Steady:
         return Counter({"q": 1}), self.chunks > 0
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.is_steady = True
+
+    def now(self) -> int:
+        return 1
+
+    def elapsed(self) -> float:
+        return 1.0
+
+    def steady(self) -> bool:
+        return self.is_steady
+
+
+def test_a_jump_of_the_clock_is_logged_once_and_so_is_its_end() -> None:
+    clock = Clock()
+    runner = DutyRunner([], clock)
+    with structlog.testing.capture_logs() as logged:
+        for steady in (True, False, False, True, True):
+            clock.is_steady = steady
+            runner.run_once()
+    assert [entry["event"].split(";")[0] for entry in logged] == [
+        "the clock jumped forward",
+        "the clock is trusted again",
+    ]
+
+
 def test_a_duty_that_fails_does_not_keep_the_others_from_theirs() -> None:
     steady = Steady()
     with structlog.testing.capture_logs() as logged:
-        DutyRunner([Broken(), steady]).run_once()
+        DutyRunner([Broken(), steady], Clock()).run_once()
     assert steady.chunks == 0
     failure, done = logged
     assert (failure["duty"], failure["log_level"]) == ("broken", "error")

@@ -94,10 +94,21 @@ def test_what_is_no_proper_http_is_refused_as_a_problem(
     assert listed(server, queue) == 0
 
 
-@pytest.mark.parametrize("request_line", [b"nonsense", b"GET", b"GET /x HTTP/9.9", b"\x16\x03\x01"])
-def test_a_request_line_that_is_none_is_no_500(server: Server, request_line: bytes) -> None:
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        b"nonsense",
+        b"GET",
+        b"\x16\x03\x01",
+        b"GET http://[::1/ HTTP/1.1",
+        b"GET //[/ HTTP/1.1",
+        b"GET /%zz HTTP/9.9",
+    ],
+)
+def test_a_request_line_that_is_none_is_refused(server: Server, request_line: bytes) -> None:
     answer = converse(server, request_line + b"\r\nHost: h\r\n\r\n")
-    assert all(status < 500 or status == 505 for status in statuses(answer))
+    assert [400 <= status < 500 for status in statuses(answer)] == [True]
+    problem_of(answer)
 
 
 def test_a_chunked_body_is_read(server: Server, queue: str) -> None:

@@ -67,12 +67,17 @@ class Lives(RuleBasedStateMachine):
 
     transport: Transport
     clock: FileClock
+    queue: str
     jobs: Bundle[str] = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.api = Api(self.transport, next_queue())
+        self.api = Api(self.transport, self.queue)
         self.model: dict[str, Model] = {}
+
+    def teardown(self) -> None:
+        for job in self.api.listed():
+            assert self.api.delete(job["uid"]).status == 204
 
     def alive(self) -> list[Model]:
         """The jobs that are left, in queue order."""
@@ -176,7 +181,9 @@ class Lives(RuleBasedStateMachine):
 
 
 def run(transport: Transport, clock: FileClock, examples: int) -> None:
-    machine = type("LivesHere", (Lives,), {"transport": transport, "clock": clock})
+    machine = type(
+        "LivesHere", (Lives,), {"transport": transport, "clock": clock, "queue": next_queue()}
+    )
     run_state_machine_as_test(
         machine,
         settings=settings(

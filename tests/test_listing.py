@@ -3,13 +3,16 @@
 import json
 import random
 import socket
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
 from jobengine.domain.job import State
+from jobengine.domain.queue import Right
 from jobengine.engine.jobs import Caller
 from jobengine.engine.listing import Listing
+from jobengine.store.reads import Reads
 from jobengine.wsgi import Service
 from tests.harness.client import Api, JobDict, WsgiTransport
 from tests.harness.server import Server
@@ -101,20 +104,49 @@ def test_a_list_ends_though_jobs_are_created_and_deleted_as_fast_as_it_is_read(
     assert seen == [made[0], made[1], made[3]]
 
 
-def test_a_bound_number_of_lists_is_read_at_once(service: Service, queue: str) -> None:
+def test_a_bound_number_of_long_lists_is_read_at_once(service: Service, queue: str) -> None:
     api = Api(WsgiTransport(service.app), queue)
-    api.made()
+    for _ in range(2):
+        api.made(content={"filler": "x" * 300_000})  # a chunk each
     open_lists = [listing_of(service, queue) for _ in range(8)]
     refused = api.all()
     assert refused.status == 503
     assert refused.json()["type"] == "urn:jobengine:problem:busy"
     assert int(refused.headers["retry-after"]) > 0
+    assert api.all(query="?limit=1").status == 200, "a short list takes no place"
     assert api.next().status == 200, "other calls go on"
     open_lists[0].close()
     open_lists[0].close()  # a second close does not free another place
     assert api.all().status == 200
     for listing in open_lists[1:]:
         listing.close()
+
+
+def test_a_page_whose_jobs_have_gone_gives_way_to_the_next(service: Service, queue: str) -> None:
+    api = Api(WsgiTransport(service.app), queue)
+    made = [api.made() for _ in range(5)]
+    reads = service.jobs._reads
+
+    class Racing:
+        """Reads between which a worker takes the jobs of the first page."""
+
+        def __init__(self) -> None:
+            self.gone = False
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(reads, name)
+
+        def chunk(self, *arguments: Any) -> Any:
+            if not self.gone:
+                self.gone = True
+                for job in made[:2]:
+                    api.delete(job["uid"])
+            return reads.chunk(*arguments)
+
+    here = service.queues.authorise("both", queue, Right.READ)
+    listing = Listing(cast("Reads", Racing()), service.clock, here, None, 2, None)
+    assert [job.uid for job in listing.first] == [job["uid"] for job in made[2:4]]
+    assert listing.next_page is not None
 
 
 def test_clients_that_hang_up_leave_their_place_to_others(server: Server, queue: str) -> None:

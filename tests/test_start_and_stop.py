@@ -170,6 +170,54 @@ def test_a_second_server_on_the_file_says_which_process_holds_it(tmp_path: Path)
         assert server.api().create().status == 201
 
 
+def test_a_second_server_is_refused_by_another_name_of_the_file_too(tmp_path: Path) -> None:
+    with Server(tmp_path, QUEUES) as server:
+        link = tmp_path / "link.queuedb"
+        link.symlink_to(server.database)
+        code, stderr = run(tmp_path, DB_PATH=str(link))
+        assert (code, "in use by process" in stderr) == (1, True)
+
+
+def test_a_checkpoint_that_was_cut_off_is_recovered_from_the_log(tmp_path: Path) -> None:
+    """Page 1 already tells the new length, and the last pages are still in the log alone."""
+    server = Server(tmp_path, QUEUES).start()
+    jobs = [server.api().made(content={"filler": "x" * 900_000}) for _ in range(3)]
+    server.kill()
+    log = (tmp_path / "jobs.queuedb-wal").read_bytes()
+    Server(tmp_path).start().stop()  # checkpoints
+    whole = server.database.read_bytes()
+    server.database.write_bytes(whole[: len(whole) // 2 // 4096 * 4096])
+    (tmp_path / "jobs.queuedb-wal").write_bytes(log)
+    assert run(tmp_path, SECRET="not this one")[0] == 1
+    assert (tmp_path / "jobs.queuedb-wal").read_bytes() == log
+    with Server(tmp_path) as again:
+        assert again.api().listed() == jobs
+
+
+def test_a_full_disk_fails_calls_and_readiness_and_loses_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path, QUEUES)
+    server.file_size_limit = 4_000_000
+    server.start()
+    api = server.api()
+    made, full = [], 0
+    for _ in range(30):
+        answer = api.create({"filler": "x" * 400_000})
+        if answer.status == 201:
+            made.append(answer.json())
+        else:
+            assert answer.status == 503
+            assert answer.json()["type"] == "urn:jobengine:problem:store-failed"
+            full += 1
+    assert made
+    assert full
+    assert api.send("GET", "/readyz").status == 503
+    assert api.send("GET", "/livez").status == 200
+    assert server.stop() == 0
+    with Server(tmp_path) as again:
+        assert again.api().listed() == made
+        assert again.api().create().status == 201
+
+
 def test_a_killed_server_leaves_no_lock_behind(tmp_path: Path) -> None:
     server = Server(tmp_path, QUEUES).start()
     job = server.api().made()

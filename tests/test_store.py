@@ -170,7 +170,7 @@ def plan(connection: Connection, statement: Any, binds: dict[str, Any]) -> str:
         sent.append((text, parameters))
 
     event.listen(connection, "before_cursor_execute", note)
-    connection.execute(statement, binds)
+    connection.execute(getattr(statement, "statement", statement), binds)
     event.remove(connection, "before_cursor_execute", note)
     text, parameters = sent[-1]  # a BEGIN may stand before it
     explained = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", parameters)
@@ -186,15 +186,15 @@ CHANGE = {
     "new_timeout_time": 2000,
 }
 HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "claim": (statements.CLAIM, {"of_queue": 1, "now": 1500, "limit": 10}, "job_claim"),
-    "touched": (statements.TOUCHED, {"uids": [b"x" * 16]}, "job_uid"),
+    "head": (statements.HEAD, {"of_queue": 1, "now": 1500, "limit": 10}, "job_claim"),
+    "touched": (statements.TOUCHED.statement(1), {"value_0": b"x" * 16}, "job_uid"),
     "change": (statements.CHANGE, CHANGE, "PRIMARY KEY"),
     "change content": (
         statements.CHANGE_CONTENT,
         {"job_id": 1, "new_content": b"{}"},
         "PRIMARY KEY",
     ),
-    "remove": (statements.REMOVE, {"job_ids": [1, 2]}, "PRIMARY KEY"),
+    "remove": (statements.REMOVE.statement(2), {"value_0": 1, "value_1": 2}, "PRIMARY KEY"),
     "expire": (statements.EXPIRE, {"now": 1500, "limit": 10}, "job_expire"),
     "fail": (statements.FAIL, {"now": 1500, "limit": 10}, "job_finish"),
     "prune complete": (statements.PRUNE["complete"], {"now": 1500, "limit": 10}, "job_finish"),

@@ -1,12 +1,14 @@
 """The writer: batches, what fails alone, and what fails together."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection, event
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.domain.errors import Stopping, StoreFailed, UnknownJob
 from jobengine.domain.job import Changes, State
@@ -54,13 +56,17 @@ class Store:
         """Runs the operations as one batch."""
         with self.file.writer.begin() as connection:
             batch.run(connection, operations, NOW)
-        for operation in operations:
-            operation.release()
 
     def create(self, queue: Queue | None = None, **values: Any) -> bytes:
         """Creates a job; its uid."""
         new = self.new(**values)
         self.run(Create(queue or self.queue, [new]))
+        return new.uid
+
+    def create_by_writer(self) -> bytes:
+        """Creates a job through the writer's thread; its uid."""
+        new = self.new()
+        self.writer.submit(Create(self.queue, [new]))
         return new.uid
 
     def get(self, uid: bytes) -> Any:
@@ -85,16 +91,16 @@ def test_operations_on_one_uid_apply_in_the_order_of_arrival(store: Store) -> No
         Delete(store.queue, uid),
     ]
     store.run(*operations)
-    seen = [operation.wait() for operation in operations[:3]]
+    seen = [operation.outcome() for operation in operations[:3]]
     assert [(job.priority, job.state) for job in seen if job is not None] == [
         (1, State.QUEUED),
         (1, State.FAILED),
         (2, State.FAILED),
     ]
-    operations[3].wait()
+    operations[3].outcome()
     for late in operations[4:]:
         with pytest.raises(UnknownJob):
-            late.wait()
+            late.outcome()
     assert store.get(uid) is None
 
 
@@ -103,7 +109,7 @@ def test_claims_see_what_was_created_and_updated_before_them_in_the_batch(store:
     new = store.new(priority=10)
     update, claim = Update(store.queue, old, Changes(priority=20)), Claim(store.queue, 5)
     store.run(claim, Create(store.queue, [new]), update)
-    assert [job.priority for job in claim.wait()] == [20, 10]
+    assert [job.priority for job in claim.outcome()] == [20, 10]
 
 
 def test_claims_of_a_batch_are_dealt_in_the_order_of_arrival(store: Store) -> None:
@@ -112,7 +118,7 @@ def test_claims_of_a_batch_are_dealt_in_the_order_of_arrival(store: Store) -> No
     store.create(store.other, priority=7)
     claims = [Claim(store.queue), Claim(store.other), Claim(store.queue, 2), Claim(store.queue)]
     store.run(*claims)
-    assert [[job.priority for job in claim.wait()] for claim in claims] == [[9], [7], [5, 3], []]
+    assert [[job.priority for job in claim.outcome()] for claim in claims] == [[9], [7], [5, 3], []]
 
 
 def test_a_refused_operation_fails_alone(store: Store) -> None:
@@ -121,41 +127,52 @@ def test_a_refused_operation_fails_alone(store: Store) -> None:
     stale = Update(store.queue, b"x" * 16, Changes(priority=1))
     elsewhere = Update(store.other, uid, Changes(priority=99))
     store.run(stale, good, elsewhere)
-    assert good.wait().priority == 1
+    assert good.outcome().priority == 1
     for refused in (stale, elsewhere):
         with pytest.raises(UnknownJob):
-            refused.wait()
+            refused.outcome()
     assert store.get(uid).priority == 1
 
 
-def test_the_guilty_operation_of_a_statement_is_found_and_the_others_go_on(store: Store) -> None:
-    taken = store.create()
-    good = [Create(store.queue, [store.new()]) for _ in range(3)]
-    guilty = Create(store.queue, [store.new(), store.new(uid=taken)])
-    orphan = Create(Queue(999, "gone", frozenset(), frozenset(), 1, 1), [store.new()])
-    store.run(good[0], guilty, good[1], orphan, good[2])
-    for operation in good:
-        operation.wait()
-        assert store.get(operation.jobs[0].uid) is not None
-    for operation in (guilty, orphan):
-        with pytest.raises(Exception, match="constraint"):
-            operation.wait()
-    assert store.get(guilty.jobs[0].uid) is None, "all or none"
+def test_the_guilty_operations_of_a_batch_are_found_and_the_others_go_on(store: Store) -> None:
+    store.writer.start()
+    taken = store.create_by_writer()
 
-
-def test_a_task_that_fails_undoes_what_it_did_and_nothing_else(store: Store) -> None:
-    uid = store.create()
-
-    def run(connection: Connection) -> None:
+    def fail(connection: Connection) -> None:
         connection.exec_driver_sql("DELETE FROM job")
         raise ValueError("on purpose")
 
-    task = Task(run)
-    change = Update(store.queue, uid, Changes(priority=1))
-    store.run(task, change)
-    with pytest.raises(ValueError, match="on purpose"):
-        task.wait()
-    assert store.get(uid).priority == change.wait().priority == 1
+    good = [Create(store.queue, [store.new()]) for _ in range(3)]
+    twice = Create(store.queue, [store.new(), store.new(uid=taken)])
+    orphan = Create(Queue(999, "gone", frozenset(), frozenset(), 1, 1), [store.new()])
+    task, update = Task(fail), Update(store.queue, taken, Changes(priority=1))
+    store.writer.submit_all([good[0], twice, task, good[1], orphan, update, good[2]])
+    for operation in good:
+        operation.outcome()
+        assert store.get(operation.jobs[0].uid) is not None
+    for refused in (twice, orphan, task):
+        with pytest.raises(StoreFailed):
+            refused.outcome()
+    assert store.get(twice.jobs[0].uid) is None, "all or none"
+    assert update.outcome().priority == 1
+    store.writer.stop()
+
+
+def test_callers_are_let_go_though_the_connection_cannot_be_renewed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken() -> None:
+        raise SQLAlchemyError("on purpose")
+
+    store.writer.start()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.file.writer, "connect", broken)
+        patch.setattr(store.file.writer, "dispose", broken)
+        for _ in range(2):
+            with pytest.raises(StoreFailed):
+                store.writer.submit(Create(store.queue, [store.new()]))
+    store.create_by_writer()
+    store.writer.stop()
 
 
 def test_a_hundred_threads_get_their_own_outcomes(store: Store) -> None:
@@ -205,18 +222,22 @@ def test_a_failed_commit_is_told_to_every_caller_and_the_writer_goes_on(store: S
     for thread in threads:
         thread.join()
     assert len(errors) == 3
+    with pytest.raises(StoreFailed):
+        store.writer.check()
     assert [store.get(new.uid) for new in jobs] == [None, None, None]
     broken.clear()
     create(jobs[0])
     assert store.get(jobs[0].uid) is not None
+    store.writer.check()
     store.writer.stop()
 
 
 def test_after_the_stop_nothing_is_taken(store: Store) -> None:
     store.writer.start()
-    assert store.writer.alive()
+    store.writer.check()
     store.writer.stop()
-    assert not store.writer.alive()
+    with pytest.raises(Stopping):
+        store.writer.check()
     with pytest.raises(Stopping):
         store.writer.submit(Create(store.queue, [store.new()]))
 
@@ -225,32 +246,30 @@ def test_a_clock_that_steps_back_does_not_take_last_updated_back(store: Store) -
     uid = store.create(created=NOW + 50)
     claim = Claim(store.queue)
     store.run(claim)
-    assert claim.wait()[0].last_updated == NOW + 51
+    assert claim.outcome()[0].last_updated == NOW + 51
     update = Update(store.queue, uid, Changes(status=State.COMPLETE))
     store.run(update)
-    assert update.wait().last_updated == NOW + 51
+    assert update.outcome().last_updated == NOW + 51
 
 
 def test_first_in_first_out_holds_across_a_clock_that_was_set_back(store: Store) -> None:
     first, second = store.create(created=NOW + 50), store.create(created=NOW)
     claim = Claim(store.queue, 2)
     store.run(claim)
-    assert [job.uid[-1] for job in claim.wait()] == [str(first[-1]), str(second[-1])]
+    assert [job.uid[-1] for job in claim.outcome()] == [str(first[-1]), str(second[-1])]
 
 
-def test_a_call_costs_a_bounded_number_of_statements(store: Store) -> None:
+def test_a_batch_costs_a_bounded_number_of_statements(store: Store) -> None:
     uids = [store.create() for _ in range(200)]
     statements: list[str] = []
-    event.listen(
-        store.file.writer,
-        "before_cursor_execute",
-        lambda _c, _u, statement, *_: statements.append(statement),
-    )
-    updates = [Update(store.queue, uid, Changes(priority=1, content=b"{}")) for uid in uids[:100]]
+    raw = store.file.writer.raw_connection()
+    assert raw.driver_connection is not None
+    raw.driver_connection.set_trace_callback(statements.append)
+    updates = [Update(store.queue, uid, Changes(priority=1)) for uid in uids[:100]]
     deletes = [Delete(store.queue, uid) for uid in uids[100:150]]
     claims = [Claim(store.queue) for _ in range(100)]
-    creates = [Create(store.queue, [store.new()]) for _ in range(100)]
-    store.run(*updates, *deletes, *claims, *creates)
-    kinds = [statement.split()[0] for statement in statements if statement[0] not in "BRS"]
-    assert sorted(kinds) == ["DELETE", "INSERT", "UPDATE", "UPDATE", "WITH"]
-    assert len(statements) < 16
+    store.run(*updates, *deletes, *claims, Create(store.queue, [store.new()]))
+    raw.driver_connection.set_trace_callback(None)
+    kinds = Counter(statement.split()[0] for statement in statements)
+    assert kinds.pop("UPDATE") == 200, "two prepared statements, each run for 100 jobs"
+    assert kinds == {"BEGIN": 1, "INSERT": 1, "SELECT": 2, "DELETE": 1, "COMMIT": 1}

@@ -1,13 +1,11 @@
 """One log line a request; never a payload."""
 
-import logging
 import time
 
 import structlog
 from falcon import Request, Response
 
-_log = structlog.get_logger("jobengine.access")
-_stdlib = logging.getLogger("jobengine.access")
+_log = structlog.get_logger(component="access")
 
 
 class AccessLog:
@@ -21,8 +19,6 @@ class AccessLog:
         self, req: Request, resp: Response, _resource: object, _succeeded: bool
     ) -> None:
         """Logs the request once its answer is known; a streamed list is still to be sent."""
-        if not _stdlib.isEnabledFor(logging.INFO):
-            return
         _log.info(
             "request",
             method=req.method,

@@ -34,7 +34,7 @@ def create_app(jobs: Jobs, readiness: Readiness, max_body_bytes: int) -> App:
     app.add_route("/api/v1/test", alive)
     app.add_route("/livez", alive)
     app.add_route("/readyz", Ready(readiness))
-    app.add_route("/api/v1/jobs", AllJobs(jobs))
+    app.add_route("/api/v1/jobs", AllJobs(jobs, max_body_bytes))
     app.add_route("/api/v1/jobs/create", CreateJob(jobs, max_body_bytes))
     app.add_route("/api/v1/jobs/next", NextJob(jobs))
     app.add_route("/api/v1/jobs/{uid}", OneJob(jobs, max_body_bytes))

@@ -1,13 +1,14 @@
 """The resources under /api/v1/jobs."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlencode
 
 import falcon
 import msgspec
 from falcon import Request, Response
 
-from jobengine.api import requests, wire
+from jobengine.api import problems, requests, wire
+from jobengine.domain.errors import UnknownJob
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.listing import Listing
 
@@ -22,12 +23,15 @@ class CreateJob:
         self._max_body_bytes = max_body_bytes
 
     def on_put(self, req: Request, resp: Response) -> None:
-        """201 with the job."""
+        """201 with the job, or with an array of them for an array of drafts."""
         caller = requests.caller(req)
-        new = wire.new_job(requests.body(req, self._max_body_bytes))
-        job = self._jobs.create(caller, new.content, new.valid_for, new.priority)
+        body = requests.body(req, self._max_body_bytes)
         resp.status = falcon.HTTP_201
-        resp.data = _encode(job)
+        if wire.is_array(body):
+            resp.data = _encode(self._jobs.create(caller, wire.new_jobs(body), "/{}"))
+        else:
+            (job,) = self._jobs.create(caller, [wire.new_job(body)])
+            resp.data = _encode(job)
 
 
 class NextJob:
@@ -37,12 +41,23 @@ class NextJob:
         self._jobs = jobs
 
     def on_get(self, req: Request, resp: Response) -> None:
-        """200 with the claimed job, 204 where none is queued."""
-        job = self._jobs.claim(requests.caller(req))
-        if job is None:
-            resp.status = falcon.HTTP_204
+        """200 with the claimed job, or an array where a count was asked for; 204 without."""
+        caller, count, wait = requests.caller(req), None, 0
+        if req.query_string or "HTTP_PREFER" in req.env:
+            count, wait = requests.count(req), requests.wait(req)
+        claimed = self._jobs.claim(caller, count or 1, wait, _client_of(req))
+        if claimed.jobs:
+            resp.data = _encode(claimed.jobs[0] if count is None else claimed.jobs)
         else:
-            resp.data = _encode(job)
+            resp.status = falcon.HTTP_204
+            if claimed.turned_away:
+                resp.set_header("Retry-After", str(problems.RETRY_AFTER_SECONDS))
+
+
+def _client_of(req: Request) -> Callable[[], bool]:
+    """Whether the client is still there, where the server can tell."""
+    gone = req.env.get("waitress.client_disconnected")
+    return (lambda: True) if gone is None else (lambda: not gone())
 
 
 class OneJob:
@@ -57,10 +72,17 @@ class OneJob:
         resp.data = _encode(self._jobs.get(requests.caller(req), requests.uid(uid)))
 
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
-        """200 with the job as the update left it."""
-        caller = requests.caller(req)
+        """200 with the job as the update left it; with ?next=1 the next job, or 204."""
+        caller, count = requests.caller(req), requests.next_count(req, 1)
         changes = wire.changes(requests.body(req, self._max_body_bytes))
-        resp.data = _encode(self._jobs.update(caller, requests.uid(uid), changes))
+        if not count:
+            resp.data = _encode(self._jobs.update(caller, requests.uid(uid), changes))
+            return
+        job = self._jobs.update_and_claim(caller, requests.uid(uid), changes)
+        if job is None:
+            resp.status = falcon.HTTP_204
+        else:
+            resp.data = _encode(job)
 
     def on_delete(self, req: Request, resp: Response, uid: str) -> None:
         """204."""
@@ -69,10 +91,23 @@ class OneJob:
 
 
 class AllJobs:
-    """GET /api/v1/jobs."""
+    """GET and POST /api/v1/jobs."""
 
-    def __init__(self, jobs: Jobs) -> None:
+    def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
+        self._max_body_bytes = max_body_bytes
+
+    def on_post(self, req: Request, resp: Response) -> None:
+        """200 with what each update came to: the job, or a problem; and the jobs claimed."""
+        caller = requests.caller(req)
+        count = requests.next_count(req, requests.CLAIM_MAX)
+        updates = wire.uid_changes(requests.body(req, self._max_body_bytes))
+        outcomes, claimed = self._jobs.update_many(caller, updates, count)
+        updated = [
+            msgspec.Raw(problems.of(outcome)) if isinstance(outcome, UnknownJob) else outcome
+            for outcome in outcomes
+        ]
+        resp.data = _encode({"updated": updated, "jobs": claimed} if count else updated)
 
     def on_get(self, req: Request, resp: Response) -> None:
         """200 with the jobs by their position, streamed; 204 where there are none."""

@@ -18,7 +18,7 @@ from jobengine.domain.errors import Mistake
 MEDIA_TYPE = "application/problem+json"
 _TYPE = "urn:jobengine:problem:"
 
-_log = structlog.get_logger("jobengine.api")
+_log = structlog.get_logger(component="api")
 
 # What a domain error is on the wire: the type's name, the status, the title.
 _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
@@ -56,16 +56,22 @@ def body(
     return msgspec.json.encode(problem)
 
 
+def of(error: errors.JobEngineError) -> bytes:
+    """A domain error as a problem."""
+    kind, status, title = _PROBLEMS[type(error)]
+    mistakes = error.mistakes if isinstance(error, errors.InvalidInput) else ()
+    detail = str(error) or (_UNKNOWN_JOB if isinstance(error, errors.UnknownJob) else "")
+    return body(status, title, kind=kind, detail=detail, mistakes=mistakes)
+
+
 def handle_domain_error(
     _req: Request, resp: Response, error: errors.JobEngineError, _params: dict[str, Any]
 ) -> None:
     """Answers with what a domain error is on the wire."""
-    kind, status, title = _PROBLEMS[type(error)]
-    mistakes = error.mistakes if isinstance(error, errors.InvalidInput) else ()
-    detail = str(error) or (_UNKNOWN_JOB if isinstance(error, errors.UnknownJob) else "")
+    _, status, _ = _PROBLEMS[type(error)]
     if status == 503:
         resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
-    _answer(resp, status, body(status, title, kind=kind, detail=detail, mistakes=mistakes))
+    _answer(resp, status, of(error))
 
 
 def handle_http_error(

@@ -1,7 +1,7 @@
 """What a request says: who calls, on which queue, about which job, with what body."""
 
+import re
 from typing import BinaryIO
-from uuid import UUID
 
 import falcon
 from falcon import Request
@@ -9,10 +9,13 @@ from falcon import Request
 from jobengine.domain.errors import InvalidInput, Mistake, UnknownJob
 from jobengine.domain.job import State
 from jobengine.domain.queue import NAME_RULE, is_name
+from jobengine.domain.uids import uid_bytes
 from jobengine.engine.jobs import Caller
 from jobengine.engine.listing import LIMIT_MAX, Cursor
 
-_UID_LENGTH = 36
+CLAIM_MAX = 1000
+WAIT_MAX = 60
+_PREFER_WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:[,;]|$)", re.IGNORECASE)
 _STATES = ", ".join(state.value for state in State)
 
 
@@ -35,14 +38,11 @@ def _name_mistake(value: str, what: str) -> str:
 
 
 def uid(text: str) -> bytes:
-    """The 16 bytes of a uid. Raises UnknownJob where the text is no UUID: no job has it."""
-    try:
-        value = UUID(text)
-    except ValueError:
-        raise UnknownJob from None
-    if len(text) != _UID_LENGTH:  # UUID() takes braces, urn:uuid: and no hyphens too
+    """The bytes of a uid. Raises UnknownJob where the text is none: no job has it."""
+    value = uid_bytes(text)
+    if value is None:
         raise UnknownJob
-    return value.bytes
+    return value
 
 
 def state_filter(req: Request) -> State | None:
@@ -60,44 +60,75 @@ def state_filter(req: Request) -> State | None:
 
 def page(req: Request) -> tuple[int | None, Cursor | None]:
     """The parameters `limit` and `cursor`. Raises InvalidInput, for any other parameter too."""
+    params = parameters(req, "limit", "cursor")
+    limit = _integer(params, "limit", 1, LIMIT_MAX)
+    cursor = params.get("cursor")
+    return limit, Cursor.parse(cursor) if cursor is not None else None
+
+
+def count(req: Request) -> int | None:
+    """The parameter `count` of next; None without one. Raises InvalidInput."""
+    return _integer(parameters(req, "count", "wait"), "count", 1, CLAIM_MAX)
+
+
+def wait(req: Request) -> int:
+    """How many seconds a claim may wait: `Prefer: wait=N` (RFC 7240), or the parameter.
+
+    A preference of more than WAIT_MAX is cut to that, and one that is none is ignored,
+    as the RFC has it. Raises InvalidInput for the parameter.
+    """
+    asked = _integer(parameters(req, "count", "wait"), "wait", 0, WAIT_MAX)
+    if asked is not None:
+        return asked
+    found = _PREFER_WAIT.search(req.env.get("HTTP_PREFER", ""))
+    return min(int(found[1]), WAIT_MAX) if found else 0
+
+
+def next_count(req: Request, most: int) -> int:
+    """The parameter `next` of an update: how many jobs to claim; 0 without one."""
+    return _integer(parameters(req, "next"), "next", 1, most) or 0
+
+
+def parameters(req: Request, *known: str) -> dict[str, str]:
+    """The query's parameters, each known and given once. Raises InvalidInput."""
+    if not req.query_string:
+        return {}
     mistakes = [
-        Mistake("parameter", name, "unknown parameter, expected limit or cursor")
-        for name in req.params
-        if name not in ("limit", "cursor")
+        Mistake(
+            "parameter",
+            name,
+            f"expected {name} once"
+            if name in known
+            else f"unknown parameter, expected {' or '.join(known)}",
+        )
+        for name, value in req.params.items()
+        if name not in known or isinstance(value, list)
     ]
-    limit, cursor = req.params.get("limit"), req.params.get("cursor")
-    if limit is not None and not _is_limit(limit):
-        detail = f"expected an integer from 1 to {LIMIT_MAX}, once"
-        mistakes.append(Mistake("parameter", "limit", detail))
-    if isinstance(cursor, list):
-        mistakes.append(Mistake("parameter", "cursor", "expected it once"))
     if mistakes:
         raise InvalidInput(mistakes)
-    return (
-        int(str(limit)) if limit is not None else None,
-        Cursor.parse(str(cursor)) if cursor is not None else None,
-    )
+    return {name: str(value) for name, value in req.params.items()}
 
 
-def _is_limit(value: str | list[str]) -> bool:
-    return (
-        isinstance(value, str)
-        and value.isascii()
-        and value.isdigit()
-        and len(value) <= len(str(LIMIT_MAX))
-        and 1 <= int(value) <= LIMIT_MAX
-    )
+def _integer(params: dict[str, str], name: str, low: int, high: int) -> int | None:
+    value = params.get(name)
+    if value is None:
+        return None
+    digits = value.isascii() and value.isdigit() and len(value) <= len(str(high))
+    if digits and low <= int(value) <= high:
+        return int(value)
+    detail = f"expected an integer from {low} to {high}"
+    raise InvalidInput([Mistake("parameter", name, detail)])
 
 
 def body(req: Request, limit: int) -> bytes:
     """The body, of at most `limit` bytes. Raises Falcon's 413 where it is longer."""
     length = req.content_length
+    stream: BinaryIO = req.env["wsgi.input"]
     if length is None:
         # No length: a chunked body, which only some servers pass on, or none at all.
-        stream: BinaryIO = req.env["wsgi.input"]
         data = stream.read(limit + 1) if req.env.get("wsgi.input_terminated") else b""
     elif length <= limit:
-        data = req.bounded_stream.read()
+        data = stream.read(length)
         if len(data) < length:
             raise InvalidInput(
                 [Mistake("header", "Content-Length", "expected as many bytes of body as it says")]

@@ -1,18 +1,19 @@
 """waitress, set up for JobEngine, with a stop that drops no answer."""
 
 import socket
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import structlog
-from falcon import code_to_http_status
 from waitress import create_server, wasyncore
-from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask
 
-from jobengine.api import problems
+from jobengine.cli.fibers import Fibers
+from jobengine.cli.http_channel import Channel, channel_class
+from jobengine.store import latches
 
 # Bytes that waitress gathers before a worker thread sends. At its default of 1 the
 # main loop spins while a worker is inside send(), and takes the GIL from every other
@@ -23,47 +24,40 @@ _NEVER_SPILL = 1 << 40
 # What may wait in memory for a slow client before its list is read on.
 _OUTBUF_HIGH_WATERMARK = 1024 * 1024
 # Above the app's own limit, so that the app's 413 is the one that clients meet.
-_BODY_HEADROOM = 16
+_BODY_HEADROOM = 2
 _CONNECTION_LIMIT = 1000
 # A client that takes nothing of an answer for this long is cut off.
 _STALLED_MILLISECONDS = 60_000
 # How long a stop waits for answers in progress.
-_DRAIN_SECONDS = 10.0
+_DRAIN_SECONDS = 5.0
 
-_log = structlog.get_logger("jobengine.http")
-
-
-class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
-    """Answers a request that is no HTTP as problem+json, like every other error."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        self.status = code_to_http_status(error.code)
-        body = problems.body(error.code, error.reason, detail=str(error.body))
-        self.content_length = len(body)
-        self.response_headers.extend(
-            [("Content-Type", problems.MEDIA_TYPE), ("Cache-Control", "no-store")]
-        )
-        self.set_close_on_finish()
-        self.write(body)
+_log = structlog.get_logger(component="http")
 
 
-class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
-    error_task_class = _ProblemTask
-
-    def idle(self) -> bool:
-        """Whether there is nothing to answer and nothing left to send."""
-        return not self.requests and not self.total_outbufs_len
+def writes(method: str, path: str) -> bool:
+    """Whether a call waits for the writer and for nothing else."""
+    return method in ("PUT", "POST", "DELETE") or path == "/api/v1/jobs/next"
 
 
 class HttpServer:
     """Serves a WSGI application with waitress until `stop`."""
 
     def __init__(
-        self, app: Any, *, host: str, port: int, threads: int, max_body_bytes: int
+        self,
+        app: Any,
+        *,
+        host: str,
+        port: int,
+        threads: int,
+        max_body_bytes: int,
+        on_stop: Callable[[], None],
     ) -> None:
-        """Binds the address. Raises OSError where it cannot."""
+        """Binds the address; `on_stop` is called when it begins to stop.
+
+        Raises OSError where it cannot be bound.
+        """
         self._stopping = False
+        self._on_stop = on_stop
         self._sockets: dict[int, Any] = {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "send_bytes", DeprecationWarning)
@@ -74,6 +68,8 @@ class HttpServer:
                 port=port,
                 threads=threads,
                 ident=None,
+                # No forwarded header is ever read, so none needs to be cleared at each call.
+                clear_untrusted_proxy_headers=False,
                 send_bytes=_SEND_BYTES,
                 inbuf_overflow=_NEVER_SPILL,
                 outbuf_overflow=_NEVER_SPILL,
@@ -81,10 +77,18 @@ class HttpServer:
                 max_request_body_size=max_body_bytes * _BODY_HEADROOM,
                 connection_limit=_CONNECTION_LIMIT,
                 asyncore_use_poll=True,
+                # Reads on while a request is worked on, and so notices a client that
+                # hung up before a job is claimed for it.
+                channel_request_lookahead=1,
                 log_socket_errors=False,
             )
+        self._main = threading.get_ident()
+        self._trigger = self._listeners()[0].trigger
+        self._fibers = Fibers(self._wake)
         for listener in self._listeners():
-            listener.channel_class = _Channel
+            listener.channel_class = channel_class(self._fibers)
+            listener.add_task = self._add_task
+            listener.pull_trigger = self._pull_trigger
             listener.adj.socket_options = _socket_options()
 
     def addresses(self) -> list[str]:
@@ -98,15 +102,30 @@ class HttpServer:
 
     def serve(self) -> None:
         """Serves until `stop`, then answers what it has accepted, and returns."""
+        latches.use_on_this_thread(self._fibers.latch)
         while not self._stopping:
             wasyncore.poll2(1.0, self._sockets)
+            self._fibers.run()
         self._drain()
 
     def stop(self) -> None:
         """Makes `serve` return soon; may be called from a signal handler."""
         self._stopping = True
-        for listener in self._listeners():
-            listener.pull_trigger()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._trigger.pull_trigger()
+
+    def _pull_trigger(self) -> None:
+        if threading.get_ident() != self._main:
+            self._wake()
+
+    def _add_task(self, channel: Any) -> None:
+        request = channel.requests[0]
+        if request.error is None and writes(request.command, request.path):
+            self._fibers.add(channel.service)
+        else:
+            self._server.task_dispatcher.add_task(channel)
 
     def _drain(self) -> None:
         """Stops accepting, and turns the loop until every answer has left.
@@ -114,6 +133,7 @@ class HttpServer:
         waitress's own shutdown ends the loop first, which would hold back what is in
         its buffers.
         """
+        self._on_stop()
         for listener in self._listeners():
             listener.accepting = False
             listener.del_channel(self._sockets)
@@ -121,6 +141,7 @@ class HttpServer:
         deadline = time.monotonic() + _DRAIN_SECONDS
         while self._close_idle() and time.monotonic() < deadline:
             wasyncore.poll2(0.1, self._sockets)
+            self._fibers.run()
         unanswered = self._close_idle()
         if unanswered:
             _log.warning("stopped without answering everything", connections=unanswered)
@@ -128,7 +149,7 @@ class HttpServer:
 
     def _close_idle(self) -> int:
         """Closes the connections that wait for nothing; how many others there are."""
-        channels = [s for s in self._sockets.values() if isinstance(s, _Channel)]
+        channels = [s for s in self._sockets.values() if isinstance(s, Channel)]
         for channel in channels:
             if channel.idle():
                 channel.will_close = True

@@ -14,7 +14,7 @@ from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen
 from jobengine.wsgi import Service
 
-_log = structlog.get_logger("jobengine")
+_log = structlog.get_logger(component="service")
 
 
 @click.command(
@@ -88,6 +88,7 @@ def _bind(service: Service, host: str | None, port: int | None) -> HttpServer:
             port=port,
             threads=settings.threads,
             max_body_bytes=settings.max_body_bytes,
+            on_stop=service.stop_waiting,
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

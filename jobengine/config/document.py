@@ -37,7 +37,7 @@ def parse_settings(text: str, source: str) -> Settings:
     """
     try:
         document = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise ConfigRefused(source, [_yaml_mistake(error)]) from error
     if document is None:
         raise ConfigRefused(source, ["it is empty: expected at least `version: 1`"])
@@ -56,8 +56,12 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
             key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
+            if not isinstance(key, Hashable):
+                continue  # refused by its place, in a moment
+            if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is given twice", key_node.start_mark
                 )
@@ -82,6 +86,7 @@ class _Reader:
             "job_timeout_minutes": self._integer(1, MINUTES_MAX, default.job_timeout_minutes),
             "max_body_bytes": self._integer(1024, 64 * 1024 * 1024, default.max_body_bytes),
             "threads": self._integer(4, 512, default.threads),
+            "waiters": self._integer(1, 10_000, default.waiters),
             "queues": self._queues,
         }
         if "version" not in self._document:
@@ -174,7 +179,9 @@ def _kind(value: object) -> str:
     return repr(value)
 
 
-def _yaml_mistake(error: yaml.YAMLError) -> str:
+def _yaml_mistake(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"

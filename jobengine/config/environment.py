@@ -42,7 +42,7 @@ def read_environment(
         raise ConfigRefused("the environment", mistakes)
     return Launch(
         config_path=config or Path(env.get("CONFIG_PATH") or CONFIG_PATH),
-        database_path=database or database_path(env),
+        database_path=database.resolve() if database else database_path(env),
         secret=read_secret(env),
         log_level=log_level,
         host=host,
@@ -51,8 +51,8 @@ def read_environment(
 
 
 def database_path(env: Mapping[str, str]) -> Path:
-    """DB_PATH, or its default."""
-    return Path(env.get("DB_PATH") or DATABASE_PATH)
+    """DB_PATH, or its default, with links resolved: the lock must be one for all its names."""
+    return Path(env.get("DB_PATH") or DATABASE_PATH).resolve()
 
 
 def read_secret(env: Mapping[str, str]) -> Secret:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# Half the ceiling that doubles as a bound on the arithmetic: a hundred years of minutes.
+# A hundred years.
 MINUTES_MAX = 52_560_000
 
 
@@ -30,6 +30,7 @@ class Settings:
     job_timeout_minutes: int = 10
     max_body_bytes: int = 1024 * 1024
     threads: int = 32
+    waiters: int = 500
     queues: Mapping[str, QueueSettings] | None = None
 
 

@@ -1,6 +1,7 @@
 """The config file that is generated where there is none."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from jobengine.config.settings import Settings
@@ -30,6 +31,9 @@ job_timeout_minutes: {timeout}
 # How many requests are worked on at once.
 # threads: {threads}
 
+# How many calls may wait for a job at once.
+# waiters: {waiters}
+
 # The queues, and the names of the services that may read and write each, e.g.:
 #
 # queues:
@@ -57,9 +61,11 @@ def write_default(path: Path) -> None:
         timeout=default.job_timeout_minutes,
         body=default.max_body_bytes,
         threads=default.threads,
+        waiters=default.waiters,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("x", encoding="utf-8") as file:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+        os.link(file.name, path)  # whole or not at all, whenever the process is killed

@@ -16,6 +16,9 @@ class Clock(Protocol):
     def now(self) -> int:
         """Whole seconds since the Unix epoch."""
 
+    def elapsed(self) -> float:
+        """Seconds since some fixed point, never set: what waits are measured by."""
+
     def steady(self) -> bool:
         """Whether the time may be trusted to delete by."""
 
@@ -61,6 +64,10 @@ class SystemClock:
     def now(self) -> int:
         """Whole seconds since the Unix epoch."""
         return int(self._source.wall())
+
+    def elapsed(self) -> float:
+        """Seconds since some fixed point; never set."""
+        return self._source.elapsed()
 
     def steady(self) -> bool:
         """Whether no forward jump of over JUMP_SECONDS is younger than SETTLE_SECONDS."""

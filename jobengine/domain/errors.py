@@ -16,7 +16,7 @@ JobEngineError
     └── ConfigRefused     mistakes in the config, all of them listed
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -40,9 +40,9 @@ class Mistake:
 class InvalidInput(JobEngineError):
     """What a client sent is not what was expected; nothing was changed."""
 
-    def __init__(self, mistakes: Sequence[Mistake]) -> None:
-        super().__init__("; ".join(f"{m.place or 'body'}: {m.detail}" for m in mistakes))
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(mistakes)
+        super().__init__("; ".join(f"{m.place or 'body'}: {m.detail}" for m in self.mistakes))
 
 
 class Forbidden(JobEngineError):

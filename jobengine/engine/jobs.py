@@ -1,9 +1,8 @@
 """Create, claim, get, list, update and delete."""
 
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol
-from uuid import UUID
 
 import msgspec
 
@@ -11,6 +10,7 @@ from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Busy, InvalidInput, Mistake, UnknownJob
 from jobengine.domain.job import TIME_MAX, Changes, Job, State
 from jobengine.domain.queue import Right
+from jobengine.domain.uids import uid_text
 from jobengine.engine.listing import Cursor, Listing
 from jobengine.engine.queues import Queues
 from jobengine.store.operations import Claim, Create, Delete, NewJob, Update
@@ -18,12 +18,30 @@ from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+def _always() -> bool:
+    return True
+
+
+class Caller(msgspec.Struct, frozen=True, gc=False):
     """Who calls, and on which queue, by their names."""
 
     service: str
     queue: str
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """A job to create: its content, the seconds it may wait to be claimed, its priority."""
+
+    content: msgspec.Raw
+    valid_for: int
+    priority: int
+
+
+class Claimed(msgspec.Struct, frozen=True):
+    """The jobs of a claim; `turned_away` where it might have waited, but for the others."""
+
+    jobs: list[Job]
+    turned_away: bool = False
 
 
 class UidFactory(Protocol):
@@ -48,37 +66,56 @@ class Jobs:
         clock: Clock,
         new_uid: UidFactory,
         lists: int,
+        waiters: int,
     ) -> None:
-        """`lists` bounds the lists that may be read at once."""
+        """`lists` bounds the long lists, of more than a chunk, that are read at once.
+
+        `waiters` bounds the claims that may wait for a job at once.
+        """
         self._writer = writer
         self._reads = reads
         self._queues = queues
         self._clock = clock
         self._new_uid = new_uid
+        self._waiters = threading.BoundedSemaphore(waiters)
         self._lists = threading.BoundedSemaphore(lists)
 
-    def create(self, caller: Caller, content: msgspec.Raw, valid_for: int, priority: int) -> Job:
-        """Creates a queued job that may be claimed for `valid_for` seconds.
+    def create(self, caller: Caller, drafts: Sequence[Draft], place: str = "") -> Sequence[Job]:
+        """Creates queued jobs, all or none, that may be claimed for `valid_for` seconds.
 
-        Raises InvalidInput where that is beyond the year 9999.
+        Raises InvalidInput where that is beyond the year 9999. `place` is the JSON
+        pointer of a draft in the body, with {} for its index.
         """
         queue = self._queues.authorise(caller.service, caller.queue, Right.WRITE)
         now = self._clock.now()
-        timeout_time = now + valid_for
-        if timeout_time > TIME_MAX:
-            detail = f"expected at most {TIME_MAX - now} seconds, which end with the year 9999"
-            raise InvalidInput([Mistake("pointer", "/valid_for", detail)])
-        uid = self._new_uid()
-        self._writer.submit(
-            Create(queue, [NewJob(uid, priority, now, timeout_time, valid_for, bytes(content))])
-        )
-        return Job(content, now, now, priority, State.QUEUED, timeout_time, str(UUID(bytes=uid)))
+        longest = TIME_MAX - now
+        if any(draft.valid_for > longest for draft in drafts):
+            detail = f"expected at most {longest} seconds, which end with the year 9999"
+            raise InvalidInput(
+                Mistake("pointer", f"{place.format(index)}/valid_for", detail)
+                for index, draft in enumerate(drafts)
+                if draft.valid_for > longest
+            )
+        jobs = [_queued(draft, now, self._new_uid()) for draft in drafts]
+        self._writer.submit(Create(queue, [new for new, _ in jobs]))
+        return [job for _, job in jobs]
 
-    def claim(self, caller: Caller) -> Job | None:
-        """Puts the job at the head of the queue in progress; None where none is queued."""
+    def claim(
+        self, caller: Caller, count: int = 1, wait: float = 0, wanted: Callable[[], bool] = _always
+    ) -> Claimed:
+        """Puts up to `count` jobs at the head of the queue in progress.
+
+        Where none is queued, it waits up to `wait` seconds for one, unless too many
+        callers wait already; `wanted` says whether the caller is still there.
+        """
         queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
-        jobs = self._writer.submit(Claim(queue))
-        return jobs[0] if jobs else None
+        if wait and self._waiters.acquire(blocking=False):
+            try:
+                return Claimed(self._writer.submit(Claim(queue, count, wait=wait, wanted=wanted)))
+            finally:
+                self._waiters.release()
+        jobs = self._writer.submit(Claim(queue, count))
+        return Claimed(jobs, turned_away=bool(wait) and not jobs)
 
     def get(self, caller: Caller, uid: bytes) -> Job:
         """The job. Raises UnknownJob."""
@@ -93,6 +130,38 @@ class Jobs:
         queue = self._queues.authorise(caller.service, caller.queue, Right.EITHER)
         return self._writer.submit(Update(queue, uid, changes))
 
+    def update_and_claim(self, caller: Caller, uid: bytes, changes: Changes) -> Job | None:
+        """Changes the job, and claims the next in the same commit; None where none is queued.
+
+        Claims nothing where the update is refused. Raises UnknownJob.
+        """
+        queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
+        update = Update(queue, uid, changes)
+        claim = Claim(queue, after=update)
+        self._writer.submit_all([update, claim])
+        update.outcome()
+        jobs = claim.outcome()
+        return jobs[0] if jobs else None
+
+    def update_many(
+        self, caller: Caller, updates: Sequence[tuple[bytes | None, Changes]], count: int = 0
+    ) -> tuple[list[Job | UnknownJob], Sequence[Job]]:
+        """Changes jobs, and claims up to `count` in the same commit.
+
+        A uid of None stands for none that any job can have. Gives what each update came
+        to, in their order, and the jobs claimed.
+        """
+        right = Right.READ if count else Right.EITHER
+        queue = self._queues.authorise(caller.service, caller.queue, right)
+        made = [None if uid is None else Update(queue, uid, changes) for uid, changes in updates]
+        operations: list[Update | Claim] = [update for update in made if update is not None]
+        claim = Claim(queue, count)
+        if count:
+            operations.append(claim)
+        if operations:
+            self._writer.submit_all(operations)
+        return [_outcome(update) for update in made], claim.outcome() if count else []
+
     def delete(self, caller: Caller, uid: bytes) -> None:
         """Deletes the job, whatever its state. Raises UnknownJob."""
         queue = self._queues.authorise(caller.service, caller.queue, Right.WRITE)
@@ -103,15 +172,28 @@ class Jobs:
     ) -> Listing:
         """The queue's jobs in queue order; the caller must close what it gets.
 
-        Raises Busy where too many lists are being read.
+        Raises Busy where too many lists that take more than a chunk are being read.
         """
         queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
-        if not self._lists.acquire(blocking=False):
-            raise Busy("too many lists are being read: try again in a moment")
-        try:
-            return Listing(
-                self._reads, self._clock, queue, state, limit, cursor, self._lists.release
-            )
-        except BaseException:
-            self._lists.release()
-            raise
+        listing = Listing(self._reads, self._clock, queue, state, limit, cursor)
+        if not listing.ended:
+            if not self._lists.acquire(blocking=False):
+                raise Busy("too many long lists are being read: try again in a moment")
+            listing.on_close(self._lists.release)
+        return listing
+
+
+def _queued(draft: Draft, now: int, uid: bytes) -> tuple[NewJob, Job]:
+    """A draft as it is stored, and as its creator sees it."""
+    end = now + draft.valid_for
+    new = NewJob(uid, draft.priority, now, end, draft.valid_for, bytes(draft.content))
+    return new, Job(draft.content, now, now, draft.priority, State.QUEUED, end, uid_text(uid))
+
+
+def _outcome(update: Update | None) -> Job | UnknownJob:
+    if update is None:
+        return UnknownJob()
+    try:
+        return update.outcome()
+    except UnknownJob as error:
+        return error

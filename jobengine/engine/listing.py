@@ -60,22 +60,32 @@ class Listing:
         state: State | None,
         limit: int | None,
         cursor: Cursor | None,
-        on_close: Callable[[], None],
     ) -> None:
         """Reads the first chunk, so that `first` says whether there are any jobs."""
         self._reads = reads
         self._clock = clock
-        self._on_close: Callable[[], None] | None = on_close
+        self._on_close: Callable[[], None] | None = None
         self.next_page: Cursor | None = None
+        self._part: Slice | None = None
         ceiling = reads.ceiling() if cursor is None else cursor.ceiling
         part = Slice(queue, state, HEAD if cursor is None else cursor.after, ceiling)
-        self._part: Slice | None = self._bounded(part, limit)
-        self.first = self.chunk()
+        self.first = self._page(part, limit)
+
+    def _page(self, part: Slice, limit: int | None) -> list[Job]:
+        """The first chunk of the first page that has jobs."""
+        while True:
+            self._part = self._bounded(part, limit)
+            jobs = self.chunk()
+            if jobs or self.next_page is None:
+                return jobs
+            # All of the page was claimed, deleted or over before it was read.
+            part = msgspec.structs.replace(part, after=self.next_page.after)
 
     def _bounded(self, part: Slice, limit: int | None) -> Slice:
         """The slice cut to the first `limit` jobs; notes where the next page begins."""
         if limit is None:
             return part
+        self.next_page = None
         keys = self._reads.keys(part, self._clock.now(), limit + 1)
         if len(keys) <= limit:
             return part
@@ -96,6 +106,10 @@ class Listing:
             if jobs:
                 return jobs
         return []
+
+    def on_close(self, call: Callable[[], None]) -> None:
+        """Has the call made when the list is closed."""
+        self._on_close = call
 
     def close(self) -> None:
         """Ends the list; a second call does nothing."""

@@ -12,7 +12,7 @@ from jobengine.store import queues as store
 from jobengine.store.operations import Task
 from jobengine.store.writer import Writer
 
-_log = structlog.get_logger("jobengine.queues")
+_log = structlog.get_logger(component="queues")
 
 
 class Queues:

@@ -1,111 +1,173 @@
-"""One batch: many operations, one statement per kind, one transaction.
+"""One batch: many operations, a few statements, one transaction.
 
 None of the operations has been answered yet, so any order of them is as good as
 the order in which they arrived; this one makes claims see what was created and
 updated before them. Operations on one uid apply in the order of arrival.
+
+Claims, updates and deletes all work alike: read the jobs locked, apply the rules of
+the domain, write what came of it.
 """
 
-from collections.abc import Callable, Sequence
-from itertools import groupby, islice
+from collections.abc import Callable, Collection, Sequence
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection
 
 from jobengine.domain.errors import StoreFailed, UnknownJob
-from jobengine.domain.job import Changes, Job, updated
+from jobengine.domain.job import State
 from jobengine.store import statements
 from jobengine.store.models import CODE_OF, QUEUED
-from jobengine.store.operations import Claim, Create, Delete, Operation, Task, Update
+from jobengine.store.operations import (
+    CLAIM_BYTES_MAX,
+    Claim,
+    Create,
+    Delete,
+    NewJob,
+    Operation,
+    Task,
+    Update,
+)
 from jobengine.store.rows import Stored, stored
 
-Step = Callable[[Connection, Sequence[Any], int], None]
+_log = structlog.get_logger(component="writer")
+
+# The claims that wait for a job in the queue of an id, the oldest first.
+Waiting = Callable[[int], Sequence[Claim]]
+# A row of INSERT, in the order of its parameters.
+_NewRow = tuple[bytes, int, int, int, int, int, int, int, bytes]
 
 
-def run(connection: Connection, operations: Sequence[Operation[Any]], now: int) -> None:
+def nobody(_queue_id: int) -> Sequence[Claim]:
+    """No claim waits."""
+    return ()
+
+
+def run(
+    connection: Connection,
+    operations: Sequence[Operation[Any]],
+    now: int,
+    waiting: Waiting = nobody,
+) -> None:
     """Runs the operations inside the connection's transaction and settles or refuses each.
 
-    Raises nothing for an operation that fails: it is refused, its statement undone,
-    and the others go on.
+    Claims that wait are settled too, where jobs have come for them. Raises whatever a
+    statement raises; then the whole batch is to be undone, and run again by `run_each`.
     """
-    creates = [o for o in operations if isinstance(o, Create)]
-    touches = [o for o in operations if isinstance(o, Update | Delete)]
+    fed = _write_jobs(connection, operations, now)
+    waiters = [claim for queue_id in fed for claim in waiting(queue_id)]
     claims = [o for o in operations if isinstance(o, Claim)]
-    if creates:
-        _attempt(connection, _create, creates, now)
-    if touches:
-        _attempt(connection, _touch, touches, now)
-    if claims:
-        by_queue = attrgetter("queue.id")
-        for _, group in groupby(sorted(claims, key=by_queue), by_queue):
-            _attempt(connection, _claim, list(group), now)
+    _claim_all(connection, [*waiters, *claims], now)
     for operation in operations:
         if isinstance(operation, Task):
-            _attempt(connection, _task, [operation], now)
+            operation.settle(operation.run(connection))
 
 
-def _attempt(
-    connection: Connection, step: Step, operations: Sequence[Operation[Any]], now: int
+def run_each(
+    connection: Connection,
+    operations: Sequence[Operation[Any]],
+    now: int,
+    waiting: Waiting = nobody,
 ) -> None:
-    """Runs a step in a savepoint; where it fails, its operations alone, to find the guilty."""
-    savepoint = connection.begin_nested()
-    try:
-        step(connection, operations, now)
-    except Exception as error:  # noqa: BLE001  handed to the caller whose operation it is
-        savepoint.rollback()
-        if len(operations) == 1:
-            operations[0].refuse(error)
-            return
-        for operation in operations:
-            _attempt(connection, step, [operation], now)
-    else:
-        savepoint.commit()
+    """Runs each operation alone in a savepoint, so that only the guilty fail."""
+    for operation in operations:
+        savepoint = connection.begin_nested()
+        try:
+            run(connection, [operation], now)
+        except Exception as error:  # noqa: BLE001  logged, and told to its caller
+            savepoint.rollback()
+            _log.exception("an operation failed", operation=type(operation).__name__)
+            failure = StoreFailed("the database refused the change; nothing was changed")
+            failure.__cause__ = error
+            operation.refuse(failure)
+        else:
+            savepoint.commit()
+    touched = {o.queue.id for o in operations if isinstance(o, Create | Update)}
+    _claim_all(connection, [claim for id_ in touched for claim in waiting(id_)], now)
 
 
-def _create(connection: Connection, operations: Sequence[Create], _now: int) -> None:
-    rows = [
-        {
-            "uid": new.uid,
-            "queue_id": operation.queue.id,
-            "state": QUEUED,
-            "priority": new.priority,
-            "created": new.created,
-            "last_updated": new.created,
-            "timeout_time": new.timeout_time,
-            "valid_for": new.valid_for,
-            "content": new.content,
-        }
-        for operation in operations
-        for new in operation.jobs
-    ]
-    _expect(len(rows), connection.execute(statements.INSERT, rows).rowcount)
+def _write_jobs(
+    connection: Connection, operations: Sequence[Operation[Any]], now: int
+) -> Collection[int]:
+    """Creates, updates and deletes; the ids of the queues that got queued jobs by it."""
+    creates = [o for o in operations if isinstance(o, Create)]
+    touches = [o for o in operations if isinstance(o, Update | Delete)]
+    fed = {create.queue.id for create in creates}
+    if creates:
+        _create(connection, creates)
+    if touches:
+        fed |= _touch(connection, touches, now)
+    return fed
+
+
+def _create(connection: Connection, operations: Sequence[Create]) -> None:
+    rows = [_new_row(operation.queue.id, new) for operation in operations for new in operation.jobs]
+    _expect(len(rows), statements.INSERT.many(connection, rows))
     for operation in operations:
         operation.settle(None)
 
 
+def _new_row(queue_id: int, new: NewJob) -> _NewRow:
+    return (
+        new.uid,
+        queue_id,
+        QUEUED,
+        new.priority,
+        new.created,
+        new.created,
+        new.timeout_time,
+        new.valid_for,
+        new.content,
+    )
+
+
+def _claim_all(connection: Connection, operations: Sequence[Claim], now: int) -> None:
+    by_queue = attrgetter("queue.id")
+    for _, group in groupby(sorted(operations, key=by_queue), by_queue):
+        claims = []
+        for claim in group:
+            claim.settle([])
+            if claim.after is None or not claim.after.refused:
+                claims.append(claim)
+        if claims:
+            _claim(connection, claims, now)
+
+
 def _claim(connection: Connection, operations: Sequence[Claim], now: int) -> None:
-    """Claims for all of one queue at once, and deals the jobs out in order of arrival."""
-    wanted = sum(operation.count for operation in operations)
-    rows = connection.execute(
-        statements.CLAIM, {"of_queue": operations[0].queue.id, "limit": wanted, "now": now}
-    ).all()
-    # RETURNING promises no order.
-    head = (stored(row).as_job() for row in sorted(rows, key=lambda row: (-row.priority, row.id)))
-    for operation in operations:
-        operation.settle(list(islice(head, operation.count)))
+    """Deals the head of one queue to its claims, in the order of their arrival."""
+    limit = sum(claim.count for claim in operations)
+    binds = {"of_queue": operations[0].queue.id, "limit": limit, "now": now}
+    dealt: list[Stored] = []
+    with statements.HEAD.cursor(connection, binds) as rows:
+        claims = iter(operations)
+        claim, jobs, size = next(claims), list[Stored](), 0
+        for row in rows:
+            here = stored(row)
+            if len(jobs) == claim.count or (jobs and size + len(here.content) > CLAIM_BYTES_MAX):
+                following = next(claims, None)
+                if following is None:
+                    break
+                claim, jobs, size = following, [], 0
+            here.claim(now)
+            jobs.append(here)
+            size += len(here.content)
+            dealt.append(here)
+            claim.outcome().append(here.as_job())
+    _write(connection, dealt)
 
 
-def _touch(connection: Connection, operations: Sequence[Update | Delete], now: int) -> None:
-    """Updates and deletes: reads the jobs locked, applies the rules, writes what came of it.
+def _touch(connection: Connection, operations: Sequence[Update | Delete], now: int) -> set[int]:
+    """Updates and deletes; gives the ids of the queues that got a queued job by it.
 
-    Three statements whatever their number. An UPDATE … FROM (VALUES …) took 300 ms for
+    A few statements whatever their number. An UPDATE … FROM (VALUES …) took 300 ms for
     500 jobs on SQLite, whose planner scans the table first; this takes 6.
     """
-    uids = {operation.uid for operation in operations}
-    found = connection.execute(statements.TOUCHED, {"uids": list(uids)})
-    jobs: dict[bytes, Stored] = {row.uid: stored(row) for row in found}
+    uids = list({operation.uid for operation in operations})
+    found = (stored(row) for row in statements.TOUCHED.rows(connection, uids))
+    jobs = {here.uid: here for here in found}
     changed: dict[int, Stored] = {}
-    contents: dict[int, bytes] = {}
     deleted: set[int] = set()
     for operation in operations:
         here = jobs.get(operation.uid)
@@ -116,52 +178,34 @@ def _touch(connection: Connection, operations: Sequence[Update | Delete], now: i
             deleted.add(current.id)
             operation.settle(None)
         else:
-            operation.settle(_change(current, operation.changes, now))
+            current.change(operation.changes, now)
             changed[current.id] = current
-            if operation.changes.content is not None:
-                contents[current.id] = current.content
-    _write(connection, [s for s in changed.values() if s.id not in deleted])
-    _write_contents(connection, {k: v for k, v in contents.items() if k not in deleted})
+            operation.settle(current.as_job())
+    left = [here for here in changed.values() if here.id not in deleted]
+    _write(connection, left)
     if deleted:
-        result = connection.execute(statements.REMOVE, {"job_ids": list(deleted)})
-        _expect(len(deleted), result.rowcount)
-
-
-def _change(current: Stored, changes: Changes, now: int) -> Job:
-    current.standing = updated(current.standing, changes, now)
-    if changes.content is not None:
-        current.content = changes.content
-    return current.as_job()
+        _expect(len(deleted), statements.REMOVE.count(connection, list(deleted)))
+    return {here.queue_id for here in left if here.standing.state is State.QUEUED}
 
 
 def _write(connection: Connection, jobs: Sequence[Stored]) -> None:
-    if not jobs:
-        return
     rows = [
-        {
-            "job_id": job.id,
-            "new_state": CODE_OF[job.standing.state],
-            "new_priority": job.standing.priority,
-            "new_last_updated": job.standing.last_updated,
-            "new_timeout_time": job.standing.timeout_time,
-        }
-        for job in jobs
+        (
+            CODE_OF[here.standing.state],
+            here.standing.priority,
+            here.standing.last_updated,
+            here.standing.timeout_time,
+            here.id,
+        )
+        for here in jobs
     ]
-    _expect(len(rows), connection.execute(statements.CHANGE, rows).rowcount)
-
-
-def _write_contents(connection: Connection, contents: dict[int, bytes]) -> None:
-    if not contents:
-        return
-    rows = [{"job_id": id_, "new_content": content} for id_, content in contents.items()]
-    _expect(len(rows), connection.execute(statements.CHANGE_CONTENT, rows).rowcount)
-
-
-def _task(connection: Connection, operations: Sequence[Task[Any]], _now: int) -> None:
-    (operation,) = operations
-    operation.settle(operation.run(connection))
+    if rows:
+        _expect(len(rows), statements.CHANGE.many(connection, rows))
+    contents = [(here.content, here.id) for here in jobs if here.content_changed]
+    if contents:
+        _expect(len(contents), statements.CHANGE_CONTENT.many(connection, contents))
 
 
 def _expect(rows: int, touched: int) -> None:
     if rows != touched:
-        raise StoreFailed(f"a statement touched {touched} rows where {rows} were expected")
+        raise RuntimeError(f"a statement touched {touched} rows where {rows} were expected")

@@ -1,10 +1,9 @@
-"""What can be written: each operation, and where its caller waits for the outcome."""
+"""What can be written: each operation, and what it came to."""
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import msgspec
 from sqlalchemy import Connection
 
 from jobengine.domain.job import Changes, Job
@@ -12,46 +11,40 @@ from jobengine.domain.queue import Queue
 
 T = TypeVar("T")
 
+# What the contents of the jobs of one claim may have together, in bytes, but for the first.
+CLAIM_BYTES_MAX = 16 * 1024 * 1024
+
 
 class Operation(Generic[T]):
-    """Something for the writer to do for a caller that waits.
+    """Something for the writer to do. It settles or refuses it, as often as it has to try."""
 
-    The writer settles or refuses it inside the batch, as often as it has to try,
-    and releases the caller once the batch is committed or given up.
-    """
-
-    __slots__ = ("_done", "_error", "_outcome")
+    __slots__ = ("_error", "_outcome")
 
     def __init__(self) -> None:
-        # A bare lock, taken now and freed by the writer, is the cheapest hand-off
-        # between two threads: an Event costs three times as much.
-        self._done = threading.Lock()
-        self._done.acquire()
         self._error: Exception | None = None
         self._outcome: T | None = None
 
     def settle(self, outcome: T) -> None:
-        """The outcome, once the batch is committed."""
+        """Notes what it came to, should the batch be committed."""
         self._outcome, self._error = outcome, None
 
     def refuse(self, error: Exception) -> None:
-        """The error that the caller gets instead."""
+        """Notes the error that its caller gets instead."""
         self._error = error
 
-    def release(self) -> None:
-        """Lets the caller go."""
-        self._done.release()
+    @property
+    def refused(self) -> bool:
+        """Whether its caller gets an error."""
+        return self._error is not None
 
-    def wait(self) -> T:
-        """Waits for the release; gives the outcome or raises the error."""
-        self._done.acquire()
+    def outcome(self) -> T:
+        """What it came to. Raises what it was refused with."""
         if self._error is not None:
             raise self._error
         return self._outcome  # type: ignore[return-value]  # settled, since not refused
 
 
-@dataclass(frozen=True, slots=True)
-class NewJob:
+class NewJob(msgspec.Struct, frozen=True, gc=False):
     """A job to insert. Times in seconds; `uid` the 16 bytes of a UUIDv7."""
 
     uid: bytes
@@ -71,17 +64,6 @@ class Create(Operation[None]):
         super().__init__()
         self.queue = queue
         self.jobs = jobs
-
-
-class Claim(Operation[list[Job]]):
-    """Puts up to `count` queued jobs in progress; gives them in queue order."""
-
-    __slots__ = ("count", "queue")
-
-    def __init__(self, queue: Queue, count: int = 1) -> None:
-        super().__init__()
-        self.queue = queue
-        self.count = count
 
 
 class Update(Operation[Job]):
@@ -105,6 +87,37 @@ class Delete(Operation[None]):
         super().__init__()
         self.queue = queue
         self.uid = uid
+
+
+def _always() -> bool:
+    return True
+
+
+class Claim(Operation[list[Job]]):
+    """Puts up to `count` queued jobs in progress; gives them in queue order.
+
+    `after` is an update that must not have been refused. A claim that finds nothing
+    waits up to `wait` seconds for a job, for as long as `wanted` says that there is
+    still somebody to give it to.
+    """
+
+    __slots__ = ("after", "count", "queue", "wait", "wanted")
+
+    def __init__(
+        self,
+        queue: Queue,
+        count: int = 1,
+        *,
+        after: Update | None = None,
+        wait: float = 0,
+        wanted: Callable[[], bool] = _always,
+    ) -> None:
+        super().__init__()
+        self.queue = queue
+        self.count = count
+        self.after = after
+        self.wait = wait
+        self.wanted = wanted
 
 
 class Task(Operation[T]):

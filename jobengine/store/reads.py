@@ -92,6 +92,8 @@ class Reads:
                 here = stored(row).at(part.queue, now)
                 if here is not None:
                     jobs.append(here.as_job())
+                if last == part.until:
+                    return jobs, None
                 read += len(row.content)
                 if read >= size:
                     return jobs, last
@@ -103,7 +105,7 @@ class Reads:
         try:
             with self._engine.connect() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
             raise StoreFailed("the database could not be read") from error
 
 

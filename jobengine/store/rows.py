@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
-from jobengine.domain.job import Job, Standing, aged
+from jobengine.domain.job import Changes, Job, Standing, aged, claimed, updated
 from jobengine.domain.queue import Queue
+from jobengine.domain.uids import uid_text
 from jobengine.store.models import STATE_OF, job
 
 # Every column that a job is made from, in the order in which `stored` reads them.
@@ -35,6 +35,18 @@ class Stored:
     created: int
     content: bytes
     standing: Standing
+    content_changed: bool = False
+
+    def claim(self, now: int) -> None:
+        """Puts the job in progress."""
+        self.standing = claimed(self.standing, self.created, now)
+
+    def change(self, changes: Changes, now: int) -> None:
+        """Applies an update, to a job that is as time has made it by `now`."""
+        self.standing = updated(self.standing, changes, now)
+        if changes.content is not None:
+            self.content = changes.content
+            self.content_changed = True
 
     def as_job(self) -> Job:
         """The job as a client sees it, without a look at the time."""
@@ -63,8 +75,3 @@ def stored(row: Any) -> Stored:
     id_, uid, queue_id, state, priority, created, last_updated, timeout, valid_for, content = row
     standing = Standing(STATE_OF[state], priority, last_updated, timeout, valid_for)
     return Stored(id_, uid, queue_id, created, content, standing)
-
-
-def uid_text(uid: bytes) -> str:
-    """A uid as it is written on the wire."""
-    return str(UUID(bytes=uid))

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import structlog
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlcipher3 import dbapi2 as sqlcipher
 
@@ -30,6 +32,8 @@ _READERS = 8
 _CACHE_KIB = 16 * 1024
 # What is left of the -wal when a checkpoint has emptied it after a burst of writes.
 _LOG_BYTES = 64 * 1024 * 1024
+
+_log = structlog.get_logger(component="store")
 
 
 class SqlcipherFile:
@@ -64,11 +68,18 @@ class SqlcipherFile:
         event.listen(self.readers, "begin", lambda c: c.exec_driver_sql("BEGIN"))
 
     def close(self) -> None:
-        """Closes every connection, with the log checkpointed into the file and emptied."""
+        """Closes every connection, with the log checkpointed into the file and emptied.
+
+        A log that cannot be emptied stays beside the file, which is logged; the next
+        start finds it.
+        """
         self.readers.dispose()
-        connection = self.writer.raw_connection()
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        connection.close()
+        try:
+            connection = self.writer.raw_connection()
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.close()
+        except (SQLAlchemyError, sqlcipher.Error, CannotOpen):
+            _log.exception("the log could not be emptied into the database; it is kept")
         self.writer.dispose()
 
     def _engine(self, creator: Any, **pool: Any) -> Engine:
@@ -83,7 +94,7 @@ class SqlcipherFile:
 
     def _open_writer(self) -> Any:
         self.path.touch(mode=0o600)  # the -wal and -shm inherit its mode
-        connection = self._connect(f"file:{quote(str(self.path))}")
+        connection = self._connect()
         # WAL with FULL fsyncs the log at each commit: what is acknowledged is on disk.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -93,14 +104,14 @@ class SqlcipherFile:
         return connection
 
     def _open_reader(self) -> Any:
-        connection = self._connect(f"file:{quote(str(self.path))}")
+        connection = self._connect()
         connection.execute("PRAGMA query_only = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
-    def _connect(self, uri: str) -> Any:
+    def _connect(self, options: str = "") -> Any:
         connection = sqlcipher.connect(
-            uri,
+            f"file://{quote(os.fsencode(self.path.absolute()))}{options}",
             uri=True,
             isolation_level=None,  # SQLAlchemy's begin event says BEGIN, nobody else
             check_same_thread=False,
@@ -148,8 +159,12 @@ class SqlcipherFile:
         destroy, what a crash left in the -wal.
         """
         try:
-            self._connect(f"file:{quote(str(self.path))}?mode=ro&immutable=1").close()
+            self._connect("?mode=ro&immutable=1").close()
         except sqlcipher.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlcipher.SQLITE_CORRUPT:
+                # The first page was decrypted, so the SECRET is right: a checkpoint was cut
+                # off, and what the file lacks is in the -wal, which is not read here.
+                return
             raise CannotOpen(
                 f"SECRET does not open {self.path}: it is not the SECRET that the file was "
                 "made with, or the file is damaged. Nothing was changed."

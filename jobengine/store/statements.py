@@ -6,8 +6,7 @@ SQLite, where BEGIN IMMEDIATE already holds the lock.
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, bindparam, case, delete, insert, select, update
-from sqlalchemy.sql.elements import ColumnElement
+from sqlalchemy import BigInteger, Select, bindparam, delete, insert, select, update
 
 from jobengine.store.models import (
     COMPLETE,
@@ -19,59 +18,52 @@ from jobengine.store.models import (
     not_queued,
     queue,
 )
+from jobengine.store.prepared import Prepared, PreparedList
 from jobengine.store.rows import JOB_COLUMNS
 
 _now = bindparam("now", type_=BigInteger)
 _limit: Any = bindparam("limit", type_=BigInteger)
 
-INSERT = insert(job)
-
-
-def _claim() -> Any:
-    due = (
-        select(job.c.id)
-        .where(
-            job.c.queue_id == bindparam("of_queue"),
-            in_state(QUEUED),
-            job.c.timeout_time >= _now,
-        )
-        .order_by(job.c.priority.desc(), job.c.id)
-        .limit(_limit)
-        .with_for_update(skip_locked=True)
-        # MATERIALIZED: PostgreSQL may evaluate a plain subselect twice, and claim too much.
-        .cte("due")
-        .prefix_with("MATERIALIZED")
-    )
-    return (
-        update(job)
-        .where(job.c.id.in_(select(due.c.id)))
-        .values(
-            state=INPROGRESS,
-            last_updated=_greatest(_now, job.c.created + 1, job.c.last_updated),
-        )
-        .returning(*JOB_COLUMNS)
-    )
-
-
-def _greatest(now: Any, *others: ColumnElement[int]) -> ColumnElement[int]:
-    """The largest of the values; max() and greatest() go by other names on each engine."""
-    first, second = others
-    return case(((now >= first) & (now >= second), now), (first >= second, first), else_=second)
-
-
-# The head of the queue, put in progress. last_updated is later than created even in
-# the second of creation, and never decreases.
-CLAIM = _claim()
-
-# The jobs that updates and deletes touch, locked, as they lie in the table.
-TOUCHED = (
-    select(*JOB_COLUMNS)
-    .where(job.c.uid.in_(bindparam("uids", expanding=True)))
-    .order_by(job.c.id)  # one order for all, so that two batches cannot deadlock
-    .with_for_update()
+_NEW_ROW = (
+    "uid",
+    "queue_id",
+    "state",
+    "priority",
+    "created",
+    "last_updated",
+    "timeout_time",
+    "valid_for",
+    "content",
+)
+INSERT = Prepared(
+    insert(job).values({column: bindparam(column) for column in _NEW_ROW}), order=_NEW_ROW
 )
 
-CHANGE = (
+
+# The head of a queue, locked, in queue order: what claims are dealt from.
+HEAD = Prepared(
+    select(*JOB_COLUMNS)
+    .where(
+        job.c.queue_id == bindparam("of_queue"),
+        in_state(QUEUED),
+        job.c.timeout_time >= _now,
+    )
+    .order_by(job.c.priority.desc(), job.c.id)
+    .limit(_limit)
+    .with_for_update(skip_locked=True)
+)
+
+# The jobs that updates and deletes touch, locked, as they lie in the table.
+TOUCHED = PreparedList(
+    lambda uids: (
+        select(*JOB_COLUMNS)
+        .where(job.c.uid.in_(uids))
+        .order_by(job.c.id)  # one order for all, so that two batches cannot deadlock
+        .with_for_update()
+    )
+)
+
+CHANGE = Prepared(
     update(job)
     .where(job.c.id == bindparam("job_id"))
     .values(
@@ -79,12 +71,14 @@ CHANGE = (
         priority=bindparam("new_priority"),
         last_updated=bindparam("new_last_updated"),
         timeout_time=bindparam("new_timeout_time"),
-    )
+    ),
+    order=("new_state", "new_priority", "new_last_updated", "new_timeout_time", "job_id"),
 )
-CHANGE_CONTENT = (
-    update(job).where(job.c.id == bindparam("job_id")).values(content=bindparam("new_content"))
+CHANGE_CONTENT = Prepared(
+    update(job).where(job.c.id == bindparam("job_id")).values(content=bindparam("new_content")),
+    order=("new_content", "job_id"),
 )
-REMOVE = delete(job).where(job.c.id.in_(bindparam("job_ids", expanding=True)))
+REMOVE = PreparedList(lambda ids: delete(job).where(job.c.id.in_(ids)))
 
 
 def _chunk_of(chosen: Select[tuple[int]]) -> Any:

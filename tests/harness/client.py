@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,9 +32,11 @@ class HttpTransport:
 
     def __init__(self, port: int, timeout: float = 30) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+        self.sent = threading.Event()  # set when a request is on its way
 
     def send(self, method: str, path: str, headers: dict[str, str], body: bytes | None) -> Answer:
         self._connection.request(method, path, body=body, headers=headers)
+        self.sent.set()
         response = self._connection.getresponse()
         return Answer(
             response.status,

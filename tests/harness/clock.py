@@ -21,6 +21,9 @@ class FileClock:
     def now(self) -> int:
         return int(_TIME.unpack_from(self._map)[0])
 
+    def elapsed(self) -> float:
+        return float(self.now())
+
     def steady(self) -> bool:
         return bool(_TIME.unpack_from(self._map)[1])
 

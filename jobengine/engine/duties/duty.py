@@ -41,9 +41,9 @@ class Sweep:
 
     def chunk(self) -> tuple[Counter[str], bool]:
         """See Duty."""
+        now = self._clock.now()  # before the look at the clock: it may jump between the two
         if self.deletes and not self._clock.steady():
             return Counter(), False
-        now = self._clock.now()
         counts = self._writer.submit(Task(lambda connection: self.touch(connection, now)))
         names = self._queues.names()
         by_name = Counter({names.get(id_, "a removed queue"): n for id_, n in counts.items()})

@@ -10,7 +10,7 @@ from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
-_log = structlog.get_logger("jobengine.duties")
+_log = structlog.get_logger(component="duties")
 
 
 class Purge:

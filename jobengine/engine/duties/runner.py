@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Stopping
 from jobengine.engine.duties.duty import Duty
 
@@ -15,14 +16,16 @@ _PERIOD_SECONDS = 1.0
 # How often a long backlog reports what it has done so far.
 _REPORT_SECONDS = 5.0
 
-_log = structlog.get_logger("jobengine.duties")
+_log = structlog.get_logger(component="duties")
 
 
 class DutyRunner:
     """Runs each duty once a second, and goes on for as long as one has more to do."""
 
-    def __init__(self, duties: Sequence[Duty]) -> None:
+    def __init__(self, duties: Sequence[Duty], clock: Clock) -> None:
         self._duties = duties
+        self._clock = clock
+        self._steady = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
 
@@ -42,6 +45,7 @@ class DutyRunner:
 
     def run_once(self) -> None:
         """Works off everything there is to do now, a chunk of each duty in turn."""
+        self._watch_clock()
         done: dict[str, Counter[str]] = {duty.event: Counter() for duty in self._duties}
         pending, reported = list(self._duties), time.monotonic()
         while pending and not self._stop.is_set():
@@ -50,6 +54,14 @@ class DutyRunner:
                 self._report(done)
                 reported = time.monotonic()
         self._report(done)
+
+    def _watch_clock(self) -> None:
+        steady = self._clock.steady()
+        if self._steady and not steady:
+            _log.warning("the clock jumped forward; nothing is deleted until that has lasted")
+        elif steady and not self._steady:
+            _log.warning("the clock is trusted again")
+        self._steady = steady
 
     def _chunk(self, duty: Duty, total: Counter[str]) -> bool:
         try:

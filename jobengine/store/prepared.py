@@ -1,0 +1,86 @@
+"""Statements compiled once, and run on the driver's own cursor.
+
+SQLAlchemy's work at each execution (cache keys, contexts, bind and result processors)
+takes longer than SQLite does. Here it writes the SQL, once for each engine, and the
+driver runs it; parameters and rows are what the driver takes and gives.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from sqlalchemy import Connection, Dialect, bindparam
+
+
+class Prepared:
+    """A statement with named parameters; `order` is that of the tuples that `many` takes."""
+
+    def __init__(self, statement: Any, order: Sequence[str] = ()) -> None:
+        self.statement = statement
+        self._order = order
+        self._compiled: dict[str, tuple[str, list[tuple[str, Any]]]] = {}
+
+    def cursor(self, connection: Connection, binds: Mapping[str, Any]) -> closing[Any]:
+        """Runs it; a cursor over the rows that it gives, to be closed."""
+        text, names = self._text(connection.dialect)
+        cursor = connection.connection.cursor()
+        cursor.execute(text, [binds.get(name, fixed) for name, fixed in names])
+        return closing(cursor)
+
+    def many(self, connection: Connection, binds: Sequence[tuple[Any, ...]]) -> int:
+        """Runs it once for each tuple of its parameters; the number of rows touched."""
+        text, names = self._text(connection.dialect)
+        if [name for name, _ in names] != list(self._order):
+            raise TypeError(f"the parameters of {text} are not {self._order}")
+        with _cursor(connection) as cursor:
+            cursor.executemany(text, binds)
+            return int(cursor.rowcount)
+
+    def _text(self, dialect: Dialect) -> tuple[str, list[tuple[str, Any]]]:
+        made = self._compiled.get(dialect.name)
+        if made is None:
+            compiled = self.statement.compile(dialect=dialect)
+            made = str(compiled), [(n, compiled.params[n]) for n in compiled.positiontup]
+            self._compiled[dialect.name] = made
+        return made
+
+
+class PreparedList:
+    """A statement with nothing but a list for parameters, such as … IN …."""
+
+    def __init__(self, build: Callable[[Sequence[Any]], Any]) -> None:
+        """`build` makes the statement from as many parameters as the list has values."""
+        self._build = build
+        self._texts: dict[tuple[str, int], str] = {}
+
+    def rows(self, connection: Connection, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Runs it; all the rows that it gives."""
+        with _cursor(connection) as cursor:
+            cursor.execute(self._text(connection.dialect, len(values)), values)
+            return cursor.fetchall()  # type: ignore[no-any-return]  # DBAPI
+
+    def count(self, connection: Connection, values: Sequence[Any]) -> int:
+        """Runs it; the number of rows that it touched."""
+        with _cursor(connection) as cursor:
+            cursor.execute(self._text(connection.dialect, len(values)), values)
+            return int(cursor.rowcount)
+
+    def statement(self, values: int) -> Any:
+        """The statement for a list of that many values."""
+        return self._build([bindparam(f"value_{index}") for index in range(values)])
+
+    def _text(self, dialect: Dialect, values: int) -> str:
+        text = self._texts.get((dialect.name, values))
+        if text is None:
+            text = str(self.statement(values).compile(dialect=dialect))
+            self._texts[dialect.name, values] = text
+        return text
+
+
+def _cursor(connection: Connection) -> closing[Any]:
+    """A cursor that is closed at once.
+
+    An error's traceback would keep it alive, with its statement open, beyond the life
+    of its connection: sqlcipher3 crashes on that.
+    """
+    return closing(connection.connection.cursor())
