@@ -56,6 +56,8 @@ class Service:
         launch: Launch,
         clock: Clock | None = None,
         new_uid: UidFactory = _uuid7,
+        *,
+        waiting_blocks_a_thread: bool = True,
     ) -> None:
         """Opens the database, migrates it, and reconciles it with the config.
 
@@ -63,6 +65,7 @@ class Service:
         open the file. Raises CannotStart.
         """
         self.clock = clock or SystemClock()
+        self._waiting_blocks_a_thread = waiting_blocks_a_thread
         settings = _read_if_present(launch)
         with ExitStack() as undo:
             self._lock = undo.enter_context(StoreLock(launch.database_path))
@@ -90,9 +93,13 @@ class Service:
         self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)], clock)
         lists = max(1, self.settings.threads // _LIST_SHARE)
         self.jobs = Jobs(
-            self._writer, self._reads, self.queues, clock, new_uid, lists, self.settings.waiters
+            self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
         )
         self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
+
+    def _bound_of_waiters(self) -> int:
+        most = self.settings.waiters
+        return min(most, self.settings.threads // 2) if self._waiting_blocks_a_thread else most
 
     def start(self) -> None:
         """Starts the duties; calls are served without them too."""

@@ -39,6 +39,14 @@ def server(tmp_path_factory: pytest.TempPathFactory, clock: FileClock) -> Iterat
 
 
 @pytest.fixture(scope="session")
+def granian_server(tmp_path_factory: pytest.TempPathFactory, clock: FileClock) -> Iterator[Server]:
+    """As `server`, with granian for its HTTP."""
+    folder, granian = tmp_path_factory.mktemp("granian"), ("--server", "granian")
+    with Server(folder, CONFIG, clock_file=clock.path, arguments=granian) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, clock: FileClock) -> Iterator[Service]:
     """A service in this process whose duties never run: nothing waits for the sweeps."""
     folder = tmp_path_factory.mktemp("service")
@@ -73,13 +81,14 @@ def queue() -> str:
     return next_queue()
 
 
-@pytest.fixture(params=["process", "application"])
+@pytest.fixture(params=["waitress", "granian", "application"])
 def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
     """The way to a server: over HTTP to a process with duties, or into an app without."""
+    servers = {"waitress": "server", "granian": "granian_server"}
     if request.param == "application":
         yield WsgiTransport(request.getfixturevalue("service").app)
         return
-    http = HttpTransport(request.getfixturevalue("server").port)
+    http = HttpTransport(request.getfixturevalue(servers[request.param]).port)
     yield http
     http.close()
 

@@ -74,6 +74,7 @@ class Lives(RuleBasedStateMachine):
         super().__init__()
         self.api = Api(self.transport, self.queue)
         self.model: dict[str, Model] = {}
+        self.created = 0
 
     def teardown(self) -> None:
         for job in self.api.listed():
@@ -91,12 +92,13 @@ class Lives(RuleBasedStateMachine):
 
     @rule(target=jobs, priority=st.integers(1, 3), valid_for=st.sampled_from([1, 5, WINDOW, 10**6]))
     def create(self, priority: int, valid_for: int) -> str:
-        content = {"n": len(self.model)}
+        self.created += 1
+        content = {"n": self.created}
         answer = self.api.create(content, priority, valid_for)
         now = self.clock.now()
         uid = str(answer.json()["uid"])
         job = Model(
-            uid, len(self.model), content, now, now, priority, "queued", now + valid_for, valid_for
+            uid, self.created, content, now, now, priority, "queued", now + valid_for, valid_for
         )
         assert (answer.status, answer.json()) == (201, job.wire())
         self.model[uid] = job
@@ -197,6 +199,12 @@ def run(transport: Transport, clock: FileClock, examples: int) -> None:
 
 def test_lives_without_any_duty(service: Service, clock: FileClock) -> None:
     run(WsgiTransport(service.app), clock, 150)
+
+
+def test_lives_under_granian(granian_server: Server, clock: FileClock) -> None:
+    http = HttpTransport(granian_server.port)
+    run(http, clock, 30)
+    http.close()
 
 
 def test_lives_beside_the_duties_of_a_server_process(server: Server, clock: FileClock) -> None:

@@ -33,11 +33,12 @@ def files(server: Server) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.parametrize("kind", ["waitress", "granian"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_the_server_with_0_and_the_log_in_the_file(
-    tmp_path: Path, number: signal.Signals
+    tmp_path: Path, number: signal.Signals, kind: str
 ) -> None:
-    server = Server(tmp_path, QUEUES).start()
+    server = Server(tmp_path, QUEUES, arguments=("--server", kind)).start()
     job = server.api().made()
     assert server.stop(number) == 0
     assert list(files(server)) == ["jobs.queuedb"], "nothing is left in a -wal"
@@ -315,11 +316,13 @@ def test_it_listens_on_loopback_unless_told_otherwise(tmp_path: Path) -> None:
         assert url == f"http://0.0.0.0:{server.port}"
 
 
-def test_a_port_in_use_exits_1(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["waitress", "granian"])
+def test_a_port_in_use_exits_1(tmp_path: Path, kind: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        code, stderr = run(tmp_path, QUEUES, "--port", str(taken.getsockname()[1]))
+        words = ("--server", kind, "--port", str(taken.getsockname()[1]))
+        code, stderr = run(tmp_path, QUEUES, *words)
     assert code == 1
     assert "cannot listen on 127.0.0.1" in stderr
 

@@ -18,10 +18,16 @@ OPEN = "{read: ['*'], write: ['*']}"
 CONFIG = f"version: 1\nwaiters: 20\nqueues:\n  q: {OPEN}\n  r: {OPEN}\n"
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+SERVERS = {"waitress": (), "granian": ("--server", "granian")}
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     """A server on the real clock: a wait is a span of real time."""
-    with Server(tmp_path_factory.mktemp("waiting"), CONFIG) as running:
+    folder = tmp_path_factory.mktemp("waiting")
+    with Server(folder, CONFIG, arguments=SERVERS[request.param]) as running:
         yield running
 
 
@@ -181,8 +187,11 @@ def test_a_client_that_hung_up_gets_no_job(server: Server, pool: ThreadPoolExecu
     assert waiting.result().json()["uid"] == made["uid"]
 
 
-def test_a_stop_ends_every_wait_at_once(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
-    server = Server(tmp_path, CONFIG).start()
+@pytest.mark.parametrize("kind", SERVERS)
+def test_a_stop_ends_every_wait_at_once(
+    tmp_path: Path, pool: ThreadPoolExecutor, kind: str
+) -> None:
+    server = Server(tmp_path, CONFIG, arguments=SERVERS[kind]).start()
     waiting = [Waiters(server, pool).begin(number) for number in range(5)]
     began = time.monotonic()
     assert server.stop() == 0

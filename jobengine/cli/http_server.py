@@ -1,11 +1,12 @@
 """waitress, set up for JobEngine, with a stop that drops no answer."""
 
+import signal
 import socket
 import threading
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from waitress import create_server, wasyncore
@@ -39,19 +40,19 @@ def writes(method: str, path: str) -> bool:
     return method in ("PUT", "POST", "DELETE") or path == "/api/v1/jobs/next"
 
 
-class HttpServer:
-    """Serves a WSGI application with waitress until `stop`."""
+class SettingsOfServer(NamedTuple):
+    """What a server needs to know. `max_body_bytes` is what the application accepts."""
 
-    def __init__(
-        self,
-        app: Any,
-        *,
-        host: str,
-        port: int,
-        threads: int,
-        max_body_bytes: int,
-        on_stop: Callable[[], None],
-    ) -> None:
+    host: str
+    port: int
+    threads: int
+    max_body_bytes: int
+
+
+class HttpServer:
+    """Serves a WSGI application with waitress until a signal."""
+
+    def __init__(self, app: Any, settings: SettingsOfServer, on_stop: Callable[[], None]) -> None:
         """Binds the address; `on_stop` is called when it begins to stop.
 
         Raises OSError where it cannot be bound.
@@ -64,9 +65,9 @@ class HttpServer:
             self._server = create_server(
                 app,
                 map=self._sockets,
-                host=host,
-                port=port,
-                threads=threads,
+                host=settings.host,
+                port=settings.port,
+                threads=settings.threads,
                 ident=None,
                 # No forwarded header is ever read, so none needs to be cleared at each call.
                 clear_untrusted_proxy_headers=False,
@@ -74,7 +75,7 @@ class HttpServer:
                 inbuf_overflow=_NEVER_SPILL,
                 outbuf_overflow=_NEVER_SPILL,
                 outbuf_high_watermark=_OUTBUF_HIGH_WATERMARK,
-                max_request_body_size=max_body_bytes * _BODY_HEADROOM,
+                max_request_body_size=settings.max_body_bytes * _BODY_HEADROOM,
                 connection_limit=_CONNECTION_LIMIT,
                 asyncore_use_poll=True,
                 # Reads on while a request is worked on, and so notices a client that
@@ -100,16 +101,21 @@ class HttpServer:
             )
         ]
 
-    def serve(self) -> None:
-        """Serves until `stop`, then answers what it has accepted, and returns."""
+    def serve(self, listening: Callable[[], None]) -> None:
+        """Serves until SIGTERM or SIGINT, then answers what it has accepted, and returns.
+
+        `listening` is called once it serves.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self._stop())
+        listening()
         latches.use_on_this_thread(self._fibers.latch)
         while not self._stopping:
             wasyncore.poll2(1.0, self._sockets)
             self._fibers.run()
         self._drain()
 
-    def stop(self) -> None:
-        """Makes `serve` return soon; may be called from a signal handler."""
+    def _stop(self) -> None:
         self._stopping = True
         self._wake()
 

@@ -1,15 +1,16 @@
 """`jobengine serve`."""
 
 import os
-import signal
 from pathlib import Path
 
 import click
 import structlog
 
 from jobengine.cli import logs
-from jobengine.cli.http_server import HttpServer
+from jobengine.cli.granian_server import GranianServer
+from jobengine.cli.http_server import HttpServer, SettingsOfServer
 from jobengine.config.environment import read_environment
+from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen
 from jobengine.wsgi import Service
@@ -23,6 +24,7 @@ Examples:
   SECRET=... jobengine serve
   SECRET_FILE=/run/secrets/jobengine jobengine serve --host 0.0.0.0
   SECRET=... jobengine serve --config ./config.yml --db ./jobs.queuedb --port 8080
+  SECRET=... jobengine serve --server granian
 
 \b
 Environment:
@@ -50,6 +52,13 @@ Exit codes:
     type=click.IntRange(0, 65535),
     help="The port to listen on, 0 for any free one; over the config's port.",
 )
+@click.option(
+    "--server",
+    type=click.Choice(["waitress", "granian"]),
+    default="waitress",
+    show_default=True,
+    help="The HTTP server; granian is an extra: pip install 'jobengine[granian]'.",
+)
 @click.pass_obj
 def serve(
     clock: Clock | None,
@@ -57,6 +66,7 @@ def serve(
     db: Path | None,
     host: str | None,
     port: int | None,
+    server: str,
 ) -> None:
     """Serve the job queues of a config over HTTP, until SIGTERM or SIGINT.
 
@@ -65,31 +75,27 @@ def serve(
     """
     launch = read_environment(os.environ, config=config, database=db, host=host, port=port)
     logs.set_up(launch.log_level)
-    service = Service(launch, clock)
+    service = Service(launch, clock, waiting_blocks_a_thread=False)  # both servers use fibers
     try:
-        server = _bind(service, launch.host, launch.port)
+        http = _bind(server, service, launch)
         service.start()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.stop())
-        _log.info("listening", urls=server.addresses(), pid=os.getpid())
-        server.serve()
+        http.serve(lambda: _log.info("listening", urls=http.addresses(), pid=os.getpid()))
     finally:
         service.stop()
 
 
-def _bind(service: Service, host: str | None, port: int | None) -> HttpServer:
+def _bind(server: str, service: Service, launch: Launch) -> HttpServer | GranianServer:
     settings = service.settings
-    host = settings.host if host is None else host
-    port = settings.port if port is None else port
+    wanted = SettingsOfServer(
+        host=settings.host if launch.host is None else launch.host,
+        port=settings.port if launch.port is None else launch.port,
+        threads=settings.threads,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    serving = GranianServer if server == "granian" else HttpServer
     try:
-        return HttpServer(
-            service.app,
-            host=host,
-            port=port,
-            threads=settings.threads,
-            max_body_bytes=settings.max_body_bytes,
-            on_stop=service.stop_waiting,
-        )
+        return serving(service.app, wanted, service.stop_waiting)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise CannotOpen(f"cannot listen on {host} port {port}: {reason}") from error
+        where = f"{wanted.host} port {wanted.port}"
+        raise CannotOpen(f"cannot listen on {where}: {reason}") from error

@@ -1,0 +1,171 @@
+"""The WSGI application on granian's event loop (RSGI, granian's own interface).
+
+granian's WSGI lends a thread to each call, which blocks while it waits for the writer.
+Here such calls run in fibers on the event loop's thread, as they do under waitress;
+calls that read the database go to a pool of threads.
+"""
+
+import asyncio
+import io
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import structlog
+
+from jobengine.api import problems
+from jobengine.cli.fibers import Fibers
+from jobengine.cli.http_server import SettingsOfServer, writes
+from jobengine.store import latches
+
+_log = structlog.get_logger(component="http")
+
+_BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
+# A client that takes nothing of a list for this long is cut off.
+_STALLED_SECONDS = 60
+
+
+class _Answer(NamedTuple):
+    """What the application answered."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: Iterable[bytes]
+
+
+class RsgiBridge:
+    """Speaks RSGI to granian and WSGI to the application."""
+
+    def __init__(self, app: Any, settings: SettingsOfServer) -> None:
+        self._app = app
+        self._body_max = settings.max_body_bytes
+        self._pool = ThreadPoolExecutor(settings.threads, "reader")
+        self._fibers: Fibers
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called by granian on the thread of its event loop."""
+        self._loop = loop
+        self._fibers = Fibers(self._wake)
+        latches.use_on_this_thread(self._fibers.latch)
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._fibers.run)
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Answers a request."""
+        environ = _environ(scope)
+        body = b"" if scope.method in _BODILESS else await self._body(environ, protocol)
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["CONTENT_LENGTH"] = environ.get("CONTENT_LENGTH") or str(len(body))
+        if _may_wait(environ):
+            self._watch(environ, protocol)
+        try:
+            await self._answer(scope, protocol, environ)
+        except Exception:  # noqa: BLE001  what the application does not handle; the client gets a 500
+            _log.exception("unexpected error", method=scope.method)
+            head = [("content-type", problems.MEDIA_TYPE)]
+            protocol.response_bytes(500, head, problems.body(500, "Internal Server Error"))
+
+    async def _answer(self, scope: Any, protocol: Any, environ: dict[str, Any]) -> None:
+        if writes(scope.method, scope.path):
+            answer = await self._in_fiber(environ)
+        else:
+            answer = await self._loop.run_in_executor(self._pool, self._call, environ)
+        if isinstance(answer.body, list):
+            protocol.response_bytes(answer.status, answer.headers, b"".join(answer.body))
+        else:
+            await self._stream(protocol, answer)
+
+    async def _in_fiber(self, environ: dict[str, Any]) -> _Answer:
+        done: asyncio.Future[_Answer] = self._loop.create_future()
+
+        def call() -> None:
+            try:
+                done.set_result(self._call(environ))
+            except Exception as error:  # noqa: BLE001  handed on
+                done.set_exception(error)
+
+        self._fibers.add(call)
+        self._fibers.run()
+        return await done
+
+    def _call(self, environ: dict[str, Any]) -> _Answer:
+        head: list[Any] = []
+
+        def start_response(status: str, headers: list[tuple[str, str]], _error: Any = None) -> None:
+            head[:] = status, headers
+
+        body = self._app(environ, start_response)
+        status, headers = head
+        return _Answer(int(status[:3]), [(name.lower(), value) for name, value in headers], body)
+
+    async def _stream(self, protocol: Any, answer: _Answer) -> None:
+        """Sends a long answer, a chunk at a time, as fast as the client takes it."""
+        chunks = iter(answer.body)
+        try:
+            transport = protocol.response_stream(answer.status, answer.headers)
+            run = self._loop.run_in_executor
+            while (chunk := await run(self._pool, next, chunks, None)) is not None:
+                await asyncio.wait_for(transport.send_bytes(chunk), _STALLED_SECONDS)
+        except (RuntimeError, TimeoutError) as error:
+            _log.info("client left a list", reason=type(error).__name__)
+        finally:
+            close = getattr(answer.body, "close", None)
+            if close is not None:
+                close()
+
+    async def _body(self, environ: dict[str, Any], protocol: Any) -> bytes:
+        """The body, as far as the application could accept it."""
+        length = environ.get("CONTENT_LENGTH", "")
+        if length.isdigit():
+            # A longer one the application answers by its length alone.
+            return bytes(await protocol()) if int(length) <= self._body_max else b""
+        body = bytearray()
+        async for chunk in protocol:
+            body += chunk
+            if len(body) > self._body_max:
+                break
+        return bytes(body)
+
+    def _watch(self, environ: dict[str, Any], protocol: Any) -> None:
+        """Lets the application see that a waiting client has gone, as waitress does."""
+        gone = asyncio.ensure_future(protocol.client_disconnect())
+        environ["waitress.client_disconnected"] = gone.done
+
+
+def _may_wait(environ: dict[str, Any]) -> bool:
+    return "HTTP_PREFER" in environ or "wait=" in environ["QUERY_STRING"]
+
+
+def _environ(scope: Any) -> dict[str, Any]:
+    """The environment of PEP 3333, but for the body."""
+    host, _, port = scope.server.rpartition(":")
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": scope.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": scope.path.encode("utf-8").decode("latin-1"),
+        "QUERY_STRING": scope.query_string,
+        "REMOTE_ADDR": scope.client.rpartition(":")[0],
+        "SERVER_NAME": host,
+        "SERVER_PORT": port,
+        "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": scope.scheme,
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in scope.headers.items():
+        key = _key(name)
+        environ[key] = f"{environ[key]}, {value}" if key in environ else value
+    return environ
+
+
+@lru_cache(maxsize=1000)  # clients choose the names
+def _key(name: str) -> str:
+    """A header's key in the environment."""
+    key = name.upper().replace("-", "_")
+    return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"
