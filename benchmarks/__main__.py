@@ -73,7 +73,7 @@ def _print(rows: list[tuple[Figure, Result | str | Exception]], scale: Scale) ->
     click.echo(f"Python {platform.python_version()}, {packages}; scale: {scale.name}\n")
     click.echo("| figure | ratio | bound | above | below |\n|---|---|---|---|---|")
     for figure, outcome in rows:
-        bound = f"{figure.bound[0]} {figure.bound[1]:g}"
+        bound = f"{figure.bound[0]} {figure.bound[1]:g}" if figure.bound else ""
         if isinstance(outcome, Result):
             verdict = "" if figure.holds(outcome) else " **missed**"
             sides = f"{outcome.above:,.0f} {outcome.unit} | {outcome.below:,.0f} {outcome.unit}"

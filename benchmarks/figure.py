@@ -35,17 +35,19 @@ class Result:
 
 @dataclass(frozen=True)
 class Figure:
-    """One row of the table. `bound` is "at least" or "at most", then the number."""
+    """One row of the table. `bound` is "at least" or "at most", then the number, or None."""
 
     name: str
     title: str
-    bound: tuple[str, float]
+    bound: tuple[str, float] | None
     run: Callable[[Scale, Path], Result]
     needs: Callable[[], str | None] = lambda: None
     """What is missing to run it, as a sentence; None where nothing is."""
 
     def holds(self, result: Result) -> bool:
         """Whether the result is within the bound."""
+        if self.bound is None:
+            return True
         word, number = self.bound
         return result.ratio >= number if word == "at least" else result.ratio <= number
 

@@ -7,13 +7,18 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from statistics import median
 
 _LENGTH = re.compile(rb"[Cc]ontent-[Ll]ength: (\d+)")
 _UID = re.compile(rb'"uid":"([0-9a-f-]{36})"')
 
-# Gives the next request of a connection from the answer to its last one (b"" at first).
-Script = Callable[[bytes], bytes]
+BULK = 500  # jobs a call
+PAYLOAD = b'{"content":{"job":"content"},"valid_for":600,"priority":50}'
+
+# Gives the next request of a connection from the answer to its last one (b"" at first);
+# None ends the connection's part.
+Script = Callable[[bytes], bytes | None]
 
 
 @dataclass
@@ -23,7 +28,6 @@ class Load:
     answers: int
     seconds: float
     median_seconds: float  # from a request to its answer
-    failures: int  # answers of another status than 200, 201 and 204
 
     @property
     def rate(self) -> float:
@@ -40,18 +44,41 @@ def request(method: str, path: str, queue: str = "q", body: bytes = b"") -> byte
 
 
 TEST = request("GET", "/api/v1/test")
-CREATE = request(
-    "PUT",
-    "/api/v1/jobs/create",
-    body=b'{"content":{"job":"content"},"valid_for":600,"priority":50}',
-)
+CREATE = request("PUT", "/api/v1/jobs/create", body=PAYLOAD)
 NEXT = request("GET", "/api/v1/jobs/next")
+BULK_CREATE = request("PUT", "/api/v1/jobs/create", body=b"[" + b",".join([PAYLOAD] * BULK) + b"]")
+BULK_NEXT = request("GET", f"/api/v1/jobs/next?count={BULK}")
+WAIT = request("GET", "/api/v1/jobs/next?wait=60", queue="idle")
 
 
-def uid_in(answer: bytes) -> bytes | None:
-    """The uid of the job in an answer."""
+def complete_and_claim(answer: bytes) -> bytes:
+    """A worker's loop: completes the job of the last answer and claims the next."""
     found = _UID.search(answer)
-    return found[1] if found else None
+    if found is None:
+        return NEXT
+    path = f"/api/v1/jobs/{found[1].decode()}?next=1"
+    return request("POST", path, body=b'{"status":"complete"}')
+
+
+class BulkComplete:
+    """Claims a number of bulks first, which does not count, and then completes them."""
+
+    def __init__(self, bulks: int) -> None:
+        self.unclaimed = bulks
+        self._requests: list[bytes] = []
+
+    def prepare(self, answer: bytes) -> bytes | None:
+        """The next claim; None once there are enough."""
+        uids = _UID.findall(answer)
+        if uids:
+            updates = b",".join(b'{"uid":"%s","status":"complete"}' % uid for uid in uids)
+            self._requests.append(request("POST", "/api/v1/jobs", body=b"[" + updates + b"]"))
+        self.unclaimed -= 1
+        return BULK_NEXT if self.unclaimed >= 0 else None
+
+    def __call__(self, _answer: bytes) -> bytes | None:
+        """The next completion; None when all are done."""
+        return self._requests.pop() if self._requests else None
 
 
 def load(port: int, script: str, connections: int, seconds: float) -> Load:
@@ -60,8 +87,10 @@ def load(port: int, script: str, connections: int, seconds: float) -> Load:
     receive, send = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(send, port, script, connections, seconds))
     process.start()
-    result: Load = receive.recv()
+    result: Load | Exception = receive.recv()
     process.join()
+    if isinstance(result, Exception):
+        raise result
     return result
 
 
@@ -73,6 +102,11 @@ SCRIPTS: dict[str, Callable[[], Script]] = {
     "test": lambda: _always(TEST),
     "create": lambda: _always(CREATE),
     "next": lambda: _always(NEXT),
+    "loop": lambda: complete_and_claim,
+    "bulk-create": lambda: _always(BULK_CREATE),
+    "bulk-next": lambda: _always(BULK_NEXT),
+    "bulk-complete": lambda: BulkComplete(20),
+    "bulk-complete-tiny": lambda: BulkComplete(1),
 }
 
 
@@ -86,9 +120,23 @@ class _Connection:
         self._pending = b""
         self.sent_at = 0.0
 
-    def send(self, answer: bytes = b"") -> None:
+    def prepare(self) -> None:
+        """Lets the script make ready, one call after the other."""
+        prepare = getattr(self._script, "prepare", None)
+        answer = b""
+        while prepare is not None and (sent := prepare(answer)) is not None:
+            self.socket.sendall(sent)
+            while (answer := self.answer() or b"") == b"":
+                pass
+
+    def send(self, answer: bytes = b"") -> bool:
+        """Sends the next request; whether there was one."""
+        sent = self._script(answer)
+        if sent is None:
+            return False
         self.sent_at = time.perf_counter()
-        self.socket.sendall(self._script(answer))
+        self.socket.sendall(sent)
+        return True
 
     def answer(self) -> bytes | None:
         """The whole answer, once it is there."""
@@ -106,8 +154,14 @@ class _Connection:
         return whole
 
 
-def _work(send: object, port: int, script: str, connections: int, seconds: float) -> None:
-    send.send(run(port, [SCRIPTS[script]() for _ in range(connections)], seconds))  # type: ignore[attr-defined]  # a Connection
+def _work(send: Connection, port: int, script: str, connections: int, seconds: float) -> None:
+    try:
+        result: Load | Exception = run(
+            port, [SCRIPTS[script]() for _ in range(connections)], seconds
+        )
+    except Exception as error:  # noqa: BLE001  raised in the process that asked
+        result = error
+    send.send(result)
 
 
 def run(port: int, scripts: list[Script], seconds: float) -> Load:
@@ -119,19 +173,22 @@ def run(port: int, scripts: list[Script], seconds: float) -> Load:
         open_[connection.socket.fileno()] = connection
         poll.register(connection.socket, select.EPOLLIN)
     times: list[float] = []
+    for connection in open_.values():
+        connection.prepare()
     failures, began = 0, time.perf_counter()
     end = began + seconds
-    for connection in open_.values():
-        connection.send()
-    while (now := time.perf_counter()) < end:
+    active = sum(connection.send() for connection in open_.values())
+    while active and (now := time.perf_counter()) < end:
         for fd, _ in poll.poll(end - now):
             connection = open_[fd]
             answer = connection.answer()
             if answer is not None:
                 times.append(time.perf_counter() - connection.sent_at)
                 failures += answer[9:12] not in (b"200", b"201", b"204")
-                connection.send(answer)
+                active -= not connection.send(answer)
     elapsed = time.perf_counter() - began
     for connection in open_.values():
         connection.socket.close()
-    return Load(len(times), elapsed, median(times) if times else 0.0, failures)
+    if failures:
+        raise RuntimeError(f"{failures} calls of {len(times)} were refused")
+    return Load(len(times), elapsed, median(times) if times else 0.0)

@@ -1,11 +1,9 @@
 """A JobEngine server process to put load on, and databases filled beforehand."""
 
-import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import uuid_utils
 
+from benchmarks.peers.common import free_port, listens
 from jobengine.domain.queue import Queue
 from jobengine.store import batch
 from jobengine.store.migrate import upgrade
@@ -32,11 +31,10 @@ _CHUNK = 500
 
 @dataclass
 class Running:
-    """A server that listens, and how long it took to."""
+    """A server that listens."""
 
     port: int
     pid: int
-    started_in: float  # seconds
 
 
 @contextmanager
@@ -44,44 +42,31 @@ def serving(folder: Path, *arguments: str) -> Iterator[Running]:
     """A server process on the database in the folder, which it makes where there is none."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yml").write_text(CONFIG)
+    port = free_port()
     env = {
         **os.environ,
         "SECRET": SECRET,
         "CONFIG_PATH": str(folder / "config.yml"),
         "DB_PATH": str(folder / "jobs.queuedb"),
-        "LOG_LEVEL": "info",
+        "GIN_MODE": "release",  # no line a request: the peers write none either
+        "LOG_LEVEL": "",
     }
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jobengine", "serve", "--port", "0", *arguments],
-        env=env,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
+    command = [sys.executable, "-m", "jobengine", "serve", "--port", str(port), *arguments]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=env, stderr=log)
     try:
-        port = _port(process)
-        seconds = time.perf_counter() - began
-        drain = threading.Thread(target=process.stderr.read, daemon=True)
-        drain.start()
-        yield Running(port, process.pid, seconds)
+        while not listens(port):
+            if process.poll() is not None:
+                raise RuntimeError(f"no start:\n{(folder / 'log').read_text()}")
+            time.sleep(0.005)
+        yield Running(port, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait()
 
 
-def _port(process: subprocess.Popen[str]) -> int:
-    assert process.stderr is not None
-    printed = ""
-    for line in process.stderr:
-        printed += line
-        if line.startswith("{") and '"listening"' in line:
-            return int(json.loads(line)["urls"][0].rpartition(":")[2])
-    raise RuntimeError(f"the server did not start:\n{printed}")
-
-
-def fill(folder: Path, jobs: int) -> Path:
-    """Makes a database with that many queued jobs of mixed priorities; gives the folder.
+def fill(folder: Path, jobs: int, *, mixed: bool = False) -> Path:
+    """Makes a database with that many queued jobs, of mixed priorities or one; gives the folder.
 
     They go in by the store's own path, 500 a commit, and stay for later calls.
     """
@@ -97,20 +82,20 @@ def fill(folder: Path, jobs: int) -> Path:
         queue = reconcile(connection, wanted, 0).queues[0]
     for first in range(0, jobs, _CHUNK):
         with file.writer.begin() as connection:
-            batch.run(connection, [_some(queue, first, min(_CHUNK, jobs - first))], 0)
+            batch.run(connection, [_some(queue, first, min(_CHUNK, jobs - first), mixed)], 0)
     file.close()
     done.touch()
     return folder
 
 
-def _some(queue: Queue, first: int, jobs: int) -> Create:
+def _some(queue: Queue, first: int, jobs: int, mixed: bool) -> Create:
     now = int(time.time())
     return Create(
         queue,
         [
             NewJob(
                 uid=uuid_utils.uuid7().bytes,
-                priority=1 + (number * 37) % 100,
+                priority=1 + (number * 37) % 100 if mixed else 50,
                 created=now,
                 timeout_time=now + 1_000_000,
                 valid_for=1_000_000,

@@ -1,6 +1,6 @@
 """The figures, in the order of the table."""
 
 from benchmarks.figure import Figure
-from benchmarks.figures import depth
+from benchmarks.figures import bulk, calls, depth, peers
 
-ALL: list[Figure] = [*depth.FIGURES]
+ALL: list[Figure] = [*calls.FIGURES, *bulk.FIGURES, *depth.FIGURES, *peers.FIGURES]

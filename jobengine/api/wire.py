@@ -23,8 +23,8 @@ BULK_MAX = 1000
 _MISTAKES_MAX = 20
 
 
-class NewJobBody(Struct, forbid_unknown_fields=True, frozen=True, gc=False):
-    """The body of a create. Seconds for `valid_for`; 1–100 for `priority`."""
+class NewJobBody(Draft, forbid_unknown_fields=True, frozen=True, gc=False):
+    """The body of a create: a draft within its bounds."""
 
     content: Raw
     valid_for: ValidFor
@@ -93,14 +93,14 @@ def is_array(body: bytes) -> bool:
 
 def new_job(body: bytes) -> Draft:
     """The job that the body asks for. Raises InvalidInput with every mistake in it."""
-    parsed: NewJobBody = _decode(_new_job.one, body, _new_job)
-    return Draft(parsed.content, parsed.valid_for, parsed.priority)
+    parsed: Draft = _decode(_new_job.one, body, _new_job)
+    return parsed
 
 
-def new_jobs(body: bytes) -> list[Draft]:
+def new_jobs(body: bytes) -> Sequence[Draft]:
     """The jobs that the array asks for. Raises InvalidInput with every mistake in it."""
-    parsed: list[NewJobBody] = _decode(_new_job.many, body, _new_job)
-    return [Draft(new.content, new.valid_for, new.priority) for new in parsed]
+    parsed: Sequence[Draft] = _decode(_new_job.many, body, _new_job)
+    return parsed
 
 
 def changes(body: bytes) -> Changes:

@@ -6,7 +6,7 @@ from typing import Any
 from falcon import code_to_http_status
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ErrorTask
+from waitress.task import ErrorTask, WSGITask
 
 from jobengine.api import problems
 from jobengine.cli.fibers import Fibers
@@ -27,6 +27,14 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
         self.write(body)
 
 
+class _Task(WSGITask):  # type: ignore[misc]  # waitress ships no types
+    def set_close_on_finish(self) -> None:
+        """Keeps the connection after a 204, which waitress closes for its want of a length."""
+        asked = self.request.headers.get("CONNECTION", "").lower() == "close"
+        if asked or self.has_body or self.version != "1.1":
+            super().set_close_on_finish()
+
+
 class _Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress ships no types
     def parse_header(self, header_plus: bytes) -> None:
         """Refuses what waitress lets urlsplit raise for, such as `GET http://[::1/`."""
@@ -43,6 +51,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
     stopped sending while its request was worked on is noticed, and answered all the same.
     """
 
+    task_class = _Task
     error_task_class = _ProblemTask
     parser_class = _Parser
     fibers: Fibers

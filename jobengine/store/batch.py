@@ -9,7 +9,7 @@ the domain, write what came of it.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from typing import Any
 
@@ -103,10 +103,16 @@ def _write_jobs(
 
 
 def _create(connection: Connection, operations: Sequence[Create]) -> None:
-    rows = [_new_row(operation.queue.id, new) for operation in operations for new in operation.jobs]
-    _expect(len(rows), statements.INSERT.many(connection, rows))
-    for operation in operations:
-        operation.settle(None)
+    rows = [_new_row(create.queue.id, new) for create in operations for new in create.jobs]
+    size = statements.INSERT_ROWS
+    whole = len(rows) - len(rows) % size
+    flat = [tuple(chain.from_iterable(rows[at : at + size])) for at in range(0, whole, size)]
+    inserted = statements.INSERT_MANY.many(connection, flat) if flat else 0
+    if rows[whole:]:
+        inserted += statements.INSERT.many(connection, rows[whole:])
+    _expect(len(rows), inserted)
+    for create in operations:
+        create.settle(None)
 
 
 def _new_row(queue_id: int, new: NewJob) -> _NewRow:
@@ -198,9 +204,17 @@ def _write(connection: Connection, jobs: Sequence[Stored]) -> None:
             here.id,
         )
         for here in jobs
+        if not here.moved_only
     ]
     if rows:
         _expect(len(rows), statements.CHANGE.many(connection, rows))
+    moves: dict[tuple[int, int], list[int]] = {}
+    for here in jobs:
+        if here.moved_only:
+            move = CODE_OF[here.standing.state], here.standing.last_updated
+            moves.setdefault(move, []).append(here.id)
+    for move, ids in moves.items():
+        _expect(len(ids), statements.MOVE.count(connection, ids, move))
     contents = [(here.content, here.id) for here in jobs if here.content_changed]
     if contents:
         _expect(len(contents), statements.CHANGE_CONTENT.many(connection, contents))

@@ -46,34 +46,53 @@ class Prepared:
 
 
 class PreparedList:
-    """A statement with nothing but a list for parameters, such as … IN …."""
+    """A statement over a list of ids or uids (… IN …), with other values before it."""
 
-    def __init__(self, build: Callable[[Sequence[Any]], Any]) -> None:
-        """`build` makes the statement from as many parameters as the list has values."""
+    def __init__(self, build: Callable[[Sequence[Any]], Any], order: Sequence[str] = ()) -> None:
+        """`build` makes the statement from as many parameters as the list has values.
+
+        `order` names the statement's other parameters, which must come first.
+        """
         self._build = build
+        self._order = order
         self._texts: dict[tuple[str, int], str] = {}
 
     def rows(self, connection: Connection, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Runs it; all the rows that it gives."""
         with _cursor(connection) as cursor:
-            cursor.execute(self._text(connection.dialect, len(values)), values)
+            cursor.execute(*self._call(connection.dialect, (), values))
             return cursor.fetchall()  # type: ignore[no-any-return]  # DBAPI
 
-    def count(self, connection: Connection, values: Sequence[Any]) -> int:
-        """Runs it; the number of rows that it touched."""
+    def count(
+        self, connection: Connection, values: Sequence[Any], others: tuple[Any, ...] = ()
+    ) -> int:
+        """Runs it, with the other values in their order; the number of rows touched."""
         with _cursor(connection) as cursor:
-            cursor.execute(self._text(connection.dialect, len(values)), values)
+            cursor.execute(*self._call(connection.dialect, others, values))
             return int(cursor.rowcount)
 
     def statement(self, values: int) -> Any:
         """The statement for a list of that many values."""
         return self._build([bindparam(f"value_{index}") for index in range(values)])
 
-    def _text(self, dialect: Dialect, values: int) -> str:
-        text = self._texts.get((dialect.name, values))
+    def _call(
+        self, dialect: Dialect, others: tuple[Any, ...], values: Sequence[Any]
+    ) -> tuple[str, tuple[Any, ...]]:
+        # Filled up with its last value to a power of two, so that a few texts do for all.
+        size = 1 << (len(values) - 1).bit_length()
+        filled = (*others, *values, *[values[-1]] * (size - len(values)))
+        return self._text(dialect, size), filled
+
+    def _text(self, dialect: Dialect, size: int) -> str:
+        text = self._texts.get((dialect.name, size))
         if text is None:
-            text = str(self.statement(values).compile(dialect=dialect))
-            self._texts[dialect.name, values] = text
+            compiled = self.statement(size).compile(dialect=dialect)
+            text, names = str(compiled), list(compiled.positiontup)
+            if names[: len(self._order)] != list(self._order) or len(names) != size + len(
+                self._order
+            ):
+                raise TypeError(f"the parameters of {text} do not begin with {self._order}")
+            self._texts[dialect.name, size] = text
         return text
 
 

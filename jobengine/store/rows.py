@@ -36,6 +36,7 @@ class Stored:
     content: bytes
     standing: Standing
     content_changed: bool = False
+    moved_only: bool = True
 
     def claim(self, now: int) -> None:
         """Puts the job in progress."""
@@ -43,7 +44,11 @@ class Stored:
 
     def change(self, changes: Changes, now: int) -> None:
         """Applies an update, to a job that is as time has made it by `now`."""
-        self.standing = updated(self.standing, changes, now)
+        before, self.standing = self.standing, updated(self.standing, changes, now)
+        if before.priority != self.standing.priority or (
+            before.timeout_time != self.standing.timeout_time
+        ):
+            self.moved_only = False
         if changes.content is not None:
             self.content = changes.content
             self.content_changed = True

@@ -28,8 +28,10 @@ _KEY_BYTES = 32
 _BUSY_SECONDS = 10
 # Two cores of decryption at once, with some to spare for those that wait on the GIL.
 _READERS = 8
-# 16 MiB of decrypted pages a connection: the claim index of a million jobs fits.
-_CACHE_KIB = 16 * 1024
+# Decrypted pages kept by the connection that writes, and by each that reads. Among a
+# million jobs of mixed priorities each claim is on a page of its own.
+_WRITER_CACHE_KIB = 64 * 1024
+_READER_CACHE_KIB = 4 * 1024
 # What is left of the -wal when a checkpoint has emptied it after a burst of writes.
 _LOG_BYTES = 64 * 1024 * 1024
 
@@ -99,6 +101,7 @@ class SqlcipherFile:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
         assert_encrypted(self.path)
         return connection
@@ -106,6 +109,7 @@ class SqlcipherFile:
     def _open_reader(self) -> Any:
         connection = self._connect()
         connection.execute("PRAGMA query_only = ON")
+        connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
 
@@ -121,7 +125,6 @@ class SqlcipherFile:
             connection.execute("PRAGMA cipher_log_level = NONE")
             connection.execute(f'PRAGMA key = "{self._raw_key}"')
             connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlcipher.Error:
             connection.close()

@@ -38,7 +38,18 @@ _NEW_ROW = (
 INSERT = Prepared(
     insert(job).values({column: bindparam(column) for column in _NEW_ROW}), order=_NEW_ROW
 )
-
+# As INSERT, for many rows in one step of the driver, which hands over the GIL at each.
+INSERT_ROWS = 50
+_FLAT = tuple(f"{column}_{row}" for row in range(INSERT_ROWS) for column in _NEW_ROW)
+INSERT_MANY = Prepared(
+    insert(job).values(
+        [
+            {column: bindparam(f"{column}_{row}") for column in _NEW_ROW}
+            for row in range(INSERT_ROWS)
+        ]
+    ),
+    order=_FLAT,
+)
 
 # The head of a queue, locked, in queue order: what claims are dealt from.
 HEAD = Prepared(
@@ -58,7 +69,7 @@ TOUCHED = PreparedList(
     lambda uids: (
         select(*JOB_COLUMNS)
         .where(job.c.uid.in_(uids))
-        .order_by(job.c.id)  # one order for all, so that two batches cannot deadlock
+        .order_by(job.c.uid)  # one order for all, so that two batches cannot deadlock
         .with_for_update()
     )
 )
@@ -73,6 +84,15 @@ CHANGE = Prepared(
         timeout_time=bindparam("new_timeout_time"),
     ),
     order=("new_state", "new_priority", "new_last_updated", "new_timeout_time", "job_id"),
+)
+# As CHANGE, for many jobs that go to one state at one time and change in nothing else.
+MOVE = PreparedList(
+    lambda ids: (
+        update(job)
+        .where(job.c.id.in_(ids))
+        .values(state=bindparam("new_state"), last_updated=bindparam("new_last_updated"))
+    ),
+    order=("new_state", "new_last_updated"),
 )
 CHANGE_CONTENT = Prepared(
     update(job).where(job.c.id == bindparam("job_id")).values(content=bindparam("new_content")),
