@@ -18,8 +18,8 @@ class Scale:
 
 
 TINY = Scale("tiny", seconds=0.2, rounds=1, jobs=2_000, connections=8)
-FULL = Scale("full", seconds=4, rounds=3, jobs=1_000_000)
-NIGHTLY = Scale("nightly", seconds=4, rounds=3, jobs=10_000_000)
+FULL = Scale("full", seconds=3, rounds=3, jobs=1_000_000)
+NIGHTLY = Scale("nightly", seconds=3, rounds=3, jobs=10_000_000)
 
 
 @dataclass
