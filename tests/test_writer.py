@@ -158,6 +158,19 @@ def test_the_guilty_operations_of_a_batch_are_found_and_the_others_go_on(store: 
     store.writer.stop()
 
 
+def test_a_batch_may_hold_more_jobs_than_a_statement_takes_parameters(store: Store) -> None:
+    jobs = [store.new() for _ in range(1300)]
+    claim = Claim(store.queue, 1300)
+    store.run(Create(store.queue, jobs), claim)
+    assert len(claim.outcome()) == 1300
+    updates = [Update(store.queue, new.uid, Changes(status=State.COMPLETE)) for new in jobs]
+    store.run(*updates)
+    assert {update.outcome().state for update in updates} == {State.COMPLETE}
+    deletes = [Delete(store.queue, new.uid) for new in jobs]
+    store.run(*deletes)
+    assert store.get(jobs[-1].uid) is None
+
+
 def test_callers_are_let_go_though_the_connection_cannot_be_renewed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,11 +5,14 @@ takes longer than SQLite does. Here it writes the SQL, once for each engine, and
 driver runs it; parameters and rows are what the driver takes and gives.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, bindparam
+
+# SQLite takes 32,766 parameters by default, some builds 999.
+_PART = 512
 
 
 class Prepared:
@@ -59,17 +62,23 @@ class PreparedList:
 
     def rows(self, connection: Connection, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Runs it; all the rows that it gives."""
-        with _cursor(connection) as cursor:
-            cursor.execute(*self._call(connection.dialect, (), values))
-            return cursor.fetchall()  # type: ignore[no-any-return]  # DBAPI
+        rows: list[tuple[Any, ...]] = []
+        for part in _parts(values):
+            with _cursor(connection) as cursor:
+                cursor.execute(*self._call(connection.dialect, (), part))
+                rows += cursor.fetchall()
+        return rows
 
     def count(
         self, connection: Connection, values: Sequence[Any], others: tuple[Any, ...] = ()
     ) -> int:
         """Runs it, with the other values in their order; the number of rows touched."""
-        with _cursor(connection) as cursor:
-            cursor.execute(*self._call(connection.dialect, others, values))
-            return int(cursor.rowcount)
+        touched = 0
+        for part in _parts(values):
+            with _cursor(connection) as cursor:
+                cursor.execute(*self._call(connection.dialect, others, part))
+                touched += int(cursor.rowcount)
+        return touched
 
     def statement(self, values: int) -> Any:
         """The statement for a list of that many values."""
@@ -94,6 +103,12 @@ class PreparedList:
                 raise TypeError(f"the parameters of {text} do not begin with {self._order}")
             self._texts[dialect.name, size] = text
         return text
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The list in parts that every build of SQLite takes as parameters of one statement."""
+    for at in range(0, len(values), _PART):
+        yield values[at : at + _PART]
 
 
 def _cursor(connection: Connection) -> closing[Any]:
