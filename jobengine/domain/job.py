@@ -81,15 +81,9 @@ def aged(job: Standing, queue: Queue, now: int) -> Standing | None:
     return job if now <= job.last_updated + queue.keep else None
 
 
-def claimed(job: Standing, created: int, now: int) -> Standing:
-    """The job in progress. last_updated is later than created even in the same second."""
-    return Standing(
-        state=State.INPROGRESS,
-        priority=job.priority,
-        last_updated=max(now, created + 1, job.last_updated),
-        timeout_time=job.timeout_time,
-        valid_for=job.valid_for,
-    )
+def claimed_at(now: int, created: int, last_updated: int) -> int:
+    """The last_updated of a job claimed now: later than created even in the same second."""
+    return max(now, created + 1, last_updated)
 
 
 def updated(job: Standing, changes: Changes, now: int) -> Standing:

@@ -17,9 +17,9 @@ import structlog
 from sqlalchemy import Connection
 
 from jobengine.domain.errors import StoreFailed, UnknownJob
-from jobengine.domain.job import State
+from jobengine.domain.job import Job, State
 from jobengine.store import statements
-from jobengine.store.models import CODE_OF, QUEUED
+from jobengine.store.models import CODE_OF, INPROGRESS, QUEUED
 from jobengine.store.operations import (
     CLAIM_BYTES_MAX,
     Claim,
@@ -30,12 +30,14 @@ from jobengine.store.operations import (
     Task,
     Update,
 )
-from jobengine.store.rows import Stored, stored
+from jobengine.store.rows import Stored, claimed, stored
 
 _log = structlog.get_logger(component="writer")
 
 # The claims that wait for a job in the queue of an id, the oldest first.
 Waiting = Callable[[int], Sequence[Claim]]
+# The state, by its number, and the last_updated that jobs go to.
+_Move = tuple[int, int]
 # A row of INSERT, in the order of its parameters.
 _NewRow = tuple[bytes, int, int, int, int, int, int, int, bytes]
 
@@ -145,23 +147,30 @@ def _claim(connection: Connection, operations: Sequence[Claim], now: int) -> Non
     """Deals the head of one queue to its claims, in the order of their arrival."""
     limit = sum(claim.count for claim in operations)
     binds = {"of_queue": operations[0].queue.id, "limit": limit, "now": now}
-    dealt: list[Stored] = []
+    moves: dict[_Move, list[int]] = {}
     with statements.HEAD.cursor(connection, binds) as rows:
         claims = iter(operations)
-        claim, jobs, size = next(claims), list[Stored](), 0
+        claim, jobs, size = next(claims), list[Job](), 0
         for row in rows:
-            here = stored(row)
-            if len(jobs) == claim.count or (jobs and size + len(here.content) > CLAIM_BYTES_MAX):
+            length = len(row[-1])  # of the content, the last column
+            if len(jobs) == claim.count or (jobs and size + length > CLAIM_BYTES_MAX):
+                claim.settle(jobs)
                 following = next(claims, None)
                 if following is None:
                     break
                 claim, jobs, size = following, [], 0
-            here.claim(now)
-            jobs.append(here)
-            size += len(here.content)
-            dealt.append(here)
-            claim.outcome().append(here.as_job())
-    _write(connection, dealt)
+            id_, job = claimed(row, now)
+            jobs.append(job)
+            size += length
+            moves.setdefault((INPROGRESS, job.last_updated), []).append(id_)
+        else:
+            claim.settle(jobs)
+    _move(connection, moves)
+
+
+def _move(connection: Connection, moves: dict[_Move, list[int]]) -> None:
+    for move, ids in moves.items():
+        _expect(len(ids), statements.MOVE.count(connection, ids, move))
 
 
 def _touch(connection: Connection, operations: Sequence[Update | Delete], now: int) -> set[int]:
@@ -208,13 +217,12 @@ def _write(connection: Connection, jobs: Sequence[Stored]) -> None:
     ]
     if rows:
         _expect(len(rows), statements.CHANGE.many(connection, rows))
-    moves: dict[tuple[int, int], list[int]] = {}
+    moves: dict[_Move, list[int]] = {}
     for here in jobs:
         if here.moved_only:
             move = CODE_OF[here.standing.state], here.standing.last_updated
             moves.setdefault(move, []).append(here.id)
-    for move, ids in moves.items():
-        _expect(len(ids), statements.MOVE.count(connection, ids, move))
+    _move(connection, moves)
     contents = [(here.content, here.id) for here in jobs if here.content_changed]
     if contents:
         _expect(len(contents), statements.CHANGE_CONTENT.many(connection, contents))

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from jobengine.domain.job import Changes, Job, Standing, aged, claimed, updated
+from jobengine.domain.job import Changes, Job, Standing, State, aged, claimed_at, updated
 from jobengine.domain.queue import Queue
 from jobengine.domain.uids import uid_text
 from jobengine.store.models import STATE_OF, job
@@ -37,10 +37,6 @@ class Stored:
     standing: Standing
     content_changed: bool = False
     moved_only: bool = True
-
-    def claim(self, now: int) -> None:
-        """Puts the job in progress."""
-        self.standing = claimed(self.standing, self.created, now)
 
     def change(self, changes: Changes, now: int) -> None:
         """Applies an update, to a job that is as time has made it by `now`."""
@@ -80,3 +76,15 @@ def stored(row: Any) -> Stored:
     id_, uid, queue_id, state, priority, created, last_updated, timeout, valid_for, content = row
     standing = Standing(STATE_OF[state], priority, last_updated, timeout, valid_for)
     return Stored(id_, uid, queue_id, created, content, standing)
+
+
+def claimed(row: Any, now: int) -> tuple[int, Job]:
+    """The id of the job in a row of JOB_COLUMNS, and the job once it is claimed.
+
+    The shortest way, since a bulk claim takes it a thousand times.
+    """
+    id_, uid, _, _, priority, created, last_updated, timeout, _, content = row
+    last_updated = claimed_at(now, created, last_updated)
+    raw = msgspec.Raw(content)
+    text = uid_text(uid)
+    return id_, Job(raw, created, last_updated, priority, State.INPROGRESS, timeout, text)
