@@ -75,7 +75,9 @@ def _print(rows: list[tuple[Figure, Result | str | Exception]], scale: Scale) ->
     for figure, outcome in rows:
         bound = f"{figure.bound[0]} {figure.bound[1]:g}" if figure.bound else ""
         if isinstance(outcome, Result):
-            verdict = "" if figure.holds(outcome) else " **missed**"
+            # A moment's load says whether a figure works, not what it is.
+            judged = scale is not TINY and not figure.holds(outcome)
+            verdict = " **missed**" if judged else ""
             sides = f"{outcome.above:,.0f} {outcome.unit} | {outcome.below:,.0f} {outcome.unit}"
             click.echo(f"| {figure.title} | {outcome.ratio:.2f}{verdict} | {bound} | {sides} |")
             for note in outcome.notes:
