@@ -2,7 +2,8 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from jobengine.domain.errors import CannotOpen
 from jobengine.domain.job import State
 from jobengine.domain.queue import Queue
-from jobengine.store import batch, reads, statements
+from jobengine.store import batch, migrate, reads, statements
 from jobengine.store.lock import StoreLock
 from jobengine.store.migrate import downgrade, upgrade
 from jobengine.store.models import metadata
@@ -65,12 +66,49 @@ def test_migrating_up_down_and_up_again(file: SqlcipherFile) -> None:
     fill(file.writer, 100)
 
 
-def test_migrating_keeps_the_rows_of_every_table(file: SqlcipherFile) -> None:
+@pytest.fixture
+def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Adds a migration to come, which does what the text says."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(migrate.migrations(), folder)
+
+    def add(body: str) -> None:
+        (folder / "versions" / "0002_next.py").write_text(
+            "from alembic import op\nimport sqlalchemy as sa\n"
+            'revision, down_revision = "0002", "0001"\n'
+            f"def upgrade():\n    {body}\n"
+        )
+        monkeypatch.setattr(migrate, "migrations", lambda: folder)
+
+    return add
+
+
+def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_refer_to_it(
+    file: SqlcipherFile, next_migration: Callable[[str], None]
+) -> None:
     upgrade(file.writer)
     fill(file.writer, 100)
     before = rows(file.writer)
     assert all(before.values()), "every table has rows"
+    next_migration(
+        'with op.batch_alter_table("queue", recreate="always") as table: '
+        'table.add_column(sa.Column("more", sa.Text))'
+    )
     upgrade(file.writer)
+    with file.writer.connect() as connection:
+        assert "more" in {column["name"] for column in inspect(connection).get_columns("queue")}
+    assert rows(file.writer) == before
+
+
+def test_a_migration_that_leaves_orphans_is_undone(
+    file: SqlcipherFile, next_migration: Callable[[str], None]
+) -> None:
+    upgrade(file.writer)
+    fill(file.writer, 100)
+    before = rows(file.writer)
+    next_migration('op.execute("DELETE FROM queue")')
+    with pytest.raises(RuntimeError, match="100 rows"):
+        upgrade(file.writer)
     assert rows(file.writer) == before
 
 
