@@ -11,7 +11,7 @@ from jobengine.config.settings import QueueSettings, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.errors import ConfigRefused, SecretMissing
 
-SEED = """
+SPECIFIED = """
 version: 1
 port: 6010
 job_keep_minutes: 60
@@ -40,7 +40,7 @@ def mistakes(text: str) -> tuple[str, ...]:
 
 
 def test_the_example_of_the_specification() -> None:
-    settings = parse_settings(SEED, "the config")
+    settings = parse_settings(SPECIFIED, "the config")
     assert settings == Settings(
         port=6010,
         job_keep_minutes=60,

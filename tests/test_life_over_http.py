@@ -1,4 +1,4 @@
-"""A job's life, as a client sees it: DESIGN of the states, each at its exact second."""
+"""A job's life, as a client sees it: every state, each at its exact second."""
 
 import pytest
 
