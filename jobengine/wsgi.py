@@ -62,7 +62,9 @@ class Service:
         """Opens the database, migrates it, and reconciles it with the config.
 
         Nothing is written before the config has been found good and the SECRET to
-        open the file. Raises CannotStart.
+        open the file. `waiting_blocks_a_thread`: the HTTP server lends a thread to each
+        call that waits for a job, so half of them are kept for the others. Raises
+        CannotStart.
         """
         self.clock = clock or SystemClock()
         self._waiting_blocks_a_thread = waiting_blocks_a_thread

@@ -84,7 +84,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
             self.handle_close()
             return
         if data:
-            self.last_activity = time.time()
+            self.last_activity = time.time()  # which waitress compares with time.time()
             self.received(data)
             return
         self.sending_ended = True

@@ -59,14 +59,16 @@ class RsgiBridge:
         body = b"" if scope.method in _BODILESS else await self._body(environ, protocol)
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = environ.get("CONTENT_LENGTH") or str(len(body))
-        if _may_wait(environ):
-            self._watch(environ, protocol)
+        gone = self._watch(environ, protocol) if _may_wait(environ) else None
         try:
             await self._answer(scope, protocol, environ)
         except Exception:  # noqa: BLE001  what the application does not handle; the client gets a 500
             _log.exception("unexpected error", method=scope.method)
             head = [("content-type", problems.MEDIA_TYPE)]
             protocol.response_bytes(500, head, problems.body(500, "Internal Server Error"))
+        finally:
+            if gone is not None:
+                gone.cancel()  # or it would wait for as long as the connection lives
 
     async def _answer(self, scope: Any, protocol: Any, environ: dict[str, Any]) -> None:
         if writes(scope.method, scope.path):
@@ -129,10 +131,11 @@ class RsgiBridge:
                 break
         return bytes(body)
 
-    def _watch(self, environ: dict[str, Any], protocol: Any) -> None:
+    def _watch(self, environ: dict[str, Any], protocol: Any) -> "asyncio.Future[None]":
         """Lets the application see that a waiting client has gone, as waitress does."""
-        gone = asyncio.ensure_future(protocol.client_disconnect())
+        gone: asyncio.Future[None] = asyncio.ensure_future(protocol.client_disconnect())
         environ["waitress.client_disconnected"] = gone.done
+        return gone
 
 
 def _may_wait(environ: dict[str, Any]) -> bool:

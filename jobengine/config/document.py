@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from jobengine.config.settings import MINUTES_MAX, QueueSettings, Settings
+from jobengine.config.settings import MINUTES_MAX, WAITERS_MAX, QueueSettings, Settings
 from jobengine.domain.errors import ConfigRefused
 from jobengine.domain.queue import ANYONE, NAME_RULE, is_name
 
@@ -86,7 +86,7 @@ class _Reader:
             "job_timeout_minutes": self._integer(1, MINUTES_MAX, default.job_timeout_minutes),
             "max_body_bytes": self._integer(1024, 64 * 1024 * 1024, default.max_body_bytes),
             "threads": self._integer(4, 512, default.threads),
-            "waiters": self._integer(1, 10_000, default.waiters),
+            "waiters": self._integer(1, WAITERS_MAX, default.waiters),
             "queues": self._queues,
         }
         if "version" not in self._document:

@@ -7,6 +7,9 @@ from pathlib import Path
 # A hundred years.
 MINUTES_MAX = 52_560_000
 
+# Each holds a connection, of which a server takes a thousand: some are left for the others.
+WAITERS_MAX = 900
+
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:

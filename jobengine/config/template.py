@@ -28,7 +28,7 @@ job_timeout_minutes: {timeout}
 # The largest body of a request, in bytes.
 # max_body_bytes: {body}
 
-# How many requests are worked on at once.
+# How many calls that read are worked on at once; calls that write need no thread.
 # threads: {threads}
 
 # How many calls may wait for a job at once.

@@ -23,7 +23,7 @@ from jobengine.store.parked import ParkedClaims
 
 T = TypeVar("T")
 
-# More than there are request threads; a bound on what one commit may have to undo.
+# Submissions a batch: a bound on what one commit may have to undo and hold up.
 _BATCH_MAX = 512
 
 Run = Callable[[Connection, Sequence[Operation[Any]], int, batch.Waiting], None]

@@ -1,5 +1,6 @@
 """A real server process."""
 
+import contextlib
 import json
 import os
 import queue
@@ -118,7 +119,9 @@ class Server:
             try:
                 socket.create_connection(("127.0.0.1", port)).close()
             except ConnectionRefusedError:
-                time.sleep(0.05)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self.process.wait(0.05)
+                    break
             else:
                 return
         raise AssertionError(f"nothing listens: {self.stderr}")
