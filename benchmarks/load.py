@@ -51,13 +51,13 @@ BULK_NEXT = request("GET", f"/api/v1/jobs/next?count={BULK}")
 WAIT = request("GET", "/api/v1/jobs/next?wait=60", queue="idle")
 
 
+COMPLETE_AND_CLAIM = request("POST", "/api/v1/jobs/%b?next=1", body=b'{"status":"complete"}')
+
+
 def complete_and_claim(answer: bytes) -> bytes:
     """A worker's loop: completes the job of the last answer and claims the next."""
     found = _UID.search(answer)
-    if found is None:
-        return NEXT
-    path = f"/api/v1/jobs/{found[1].decode()}?next=1"
-    return request("POST", path, body=b'{"status":"complete"}')
+    return NEXT if found is None else COMPLETE_AND_CLAIM % found[1]
 
 
 class BulkComplete:
@@ -140,7 +140,7 @@ class _Connection:
 
     def answer(self) -> bytes | None:
         """The whole answer, once it is there."""
-        received = self.socket.recv(1 << 20)
+        received = self.socket.recv(1 << 16)
         if not received:
             raise ConnectionError("the server closed the connection")
         self._pending += received

@@ -91,8 +91,13 @@ class Service:
         self.queues = Queues()
         self.queues.reconcile(self._writer, self.settings, clock)
         # Fail comes before Prune, which only looks at what has finished.
-        sweeps = [duty(self._writer, self.queues, clock) for duty in (Expire, Fail, Prune)]
-        self._duties = DutyRunner([*sweeps, Purge(self._writer, self._reads)], clock)
+        duties = [
+            Expire(self._writer, self.queues, clock),
+            Fail(self._writer, self._reads, self.queues, clock),
+            Prune(self._writer, self.queues, clock),
+            Purge(self._writer, self._reads),
+        ]
+        self._duties = DutyRunner(duties, clock)
         lists = max(1, self.settings.threads // _LIST_SHARE)
         self.jobs = Jobs(
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()

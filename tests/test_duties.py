@@ -103,6 +103,62 @@ def test_overdue_jobs_fail_as_of_the_end_of_their_window(bench: Bench) -> None:
     }
 
 
+def test_a_heartbeat_puts_the_failure_off(bench: Bench) -> None:
+    made = bench.api.made("inprogress")
+    bench.sweep()
+    bench.clock.advance(WINDOW)
+    bench.api.update(made["uid"])
+    bench.clock.advance(WINDOW)
+    assert bench.sweep() == []
+    bench.clock.advance(1)
+    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+
+
+def test_a_job_claimed_after_a_look_fails_in_its_time(bench: Bench) -> None:
+    bench.sweep()
+    bench.clock.advance(5)
+    bench.api.made("inprogress")
+    bench.clock.advance(WINDOW)
+    assert bench.sweep() == []
+    bench.clock.advance(1)
+    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+
+
+def test_a_clock_set_back_starts_the_looks_anew(bench: Bench) -> None:
+    bench.sweep()
+    bench.clock.advance(-10 * WINDOW)
+    bench.sweep()
+    bench.api.made("inprogress")
+    bench.clock.advance(WINDOW + 1)
+    assert bench.sweep() == [entry("jobs failed by their window", 1)]
+
+
+def test_the_jobs_in_progress_are_walked_only_when_one_can_be_overdue(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, looks = bench.service._reads, list[int]()
+    overdue = reads.overdue
+    monkeypatch.setattr(reads, "overdue", lambda *args: looks.append(1) or overdue(*args))
+    bench.api.made("inprogress")
+    bench.sweep()
+    seen = len(looks)
+    bench.clock.advance(WINDOW)
+    bench.sweep()
+    assert len(looks) == seen == 2, "one look at each queue"
+    bench.clock.advance(1)
+    bench.sweep()
+    assert len(looks) > seen
+
+
+def test_a_backlog_of_overdue_jobs_is_failed_in_chunks(bench: Bench) -> None:
+    for _ in range(2 * CHUNK + 1):
+        bench.api.create()
+    for _ in range(3):
+        bench.api.send("GET", f"/api/v1/jobs/next?count={CHUNK}")
+    bench.clock.advance(WINDOW + 2)  # a claim is a second later than the create at least
+    assert bench.sweep() == [entry("jobs failed by their window", 2 * CHUNK + 1)]
+
+
 def test_finished_jobs_are_pruned_after_their_keep_time(bench: Bench) -> None:
     for state in ("complete", "failed", "complete"):
         bench.api.made(state)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlcipher3 import dbapi2 as sqlcipher
 
@@ -71,11 +72,12 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
     """Adds a migration to come, which does what the text says."""
     folder = tmp_path / "migrations"
     shutil.copytree(migrate.migrations(), folder)
+    newest = ScriptDirectory(str(folder)).get_current_head()
 
     def add(body: str) -> None:
-        (folder / "versions" / "0002_next.py").write_text(
+        (folder / "versions" / "9999_next.py").write_text(
             "from alembic import op\nimport sqlalchemy as sa\n"
-            'revision, down_revision = "0002", "0001"\n'
+            f'revision, down_revision = "9999", "{newest}"\n'
             f"def upgrade():\n    {body}\n"
         )
         monkeypatch.setattr(migrate, "migrations", lambda: folder)
@@ -234,7 +236,13 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "remove": (statements.REMOVE.statement(2), {"value_0": 1, "value_1": 2}, "PRIMARY KEY"),
     "expire": (statements.EXPIRE, {"now": 1500, "limit": 10}, "job_expire"),
-    "fail": (statements.FAIL, {"now": 1500, "limit": 10}, "job_finish"),
+    "fail": (
+        statements.FAIL.statement(2),
+        {"value_0": 1, "value_1": 2, "before": 1500, "window": 600},
+        "PRIMARY KEY",
+    ),
+    "overdue": (reads._OVERDUE, {"queue_id": 1, "before": 1500, "limit": 10}, "job_claim"),
+    "oldest": (reads._OLDEST, {"queue_id": 1}, "job_claim"),
     "prune complete": (statements.PRUNE["complete"], {"now": 1500, "limit": 10}, "job_finish"),
     "prune failed": (statements.PRUNE["failed"], {"now": 1500, "limit": 10}, "job_finish"),
     "purge": (statements.PURGE, {"of_queue": 1, "limit": 10}, "job_claim"),

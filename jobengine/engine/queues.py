@@ -33,6 +33,10 @@ class Queues:
             raise Forbidden(f"{service!r} has no {right.value} right on the queue {name!r}")
         return queue
 
+    def all(self) -> list[Queue]:
+        """The queues."""
+        return list(self._by_name.values())
+
     def names(self) -> dict[int, str]:
         """The names of the queues by their ids."""
         return {queue.id: queue.name for queue in self._by_name.values()}

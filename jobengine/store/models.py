@@ -94,15 +94,16 @@ def in_state(code: int) -> ColumnElement[bool]:
     return job.c.state == literal_column(str(code))
 
 
-# In the words of the partial index: SQLite does not see that 1 is not 0.
-not_queued = job.c.state != literal_column(str(QUEUED))
+# In the words of the partial index: SQLite does not see that 2 is at least 2.
+finished = job.c.state >= literal_column(str(COMPLETE))
 
 
 Index("job_uid", job.c.uid, unique=True)
 # Claims and lists walk this; timeout_time is in it so that a claim passes over
 # expired jobs without fetching them.
 Index("job_claim", job.c.queue_id, job.c.state, job.c.priority.desc(), job.c.id, job.c.timeout_time)
-# What the sweeps walk; partial, since each index costs a page write a job.
+# What the sweeps walk; partial, since each index costs a page write a job. A job in
+# progress is in neither: a heartbeat moves nothing.
 Index(
     "job_expire",
     job.c.timeout_time,
@@ -114,6 +115,6 @@ Index(
     job.c.queue_id,
     job.c.state,
     job.c.last_updated,
-    sqlite_where=not_queued,
-    postgresql_where=not_queued,
+    sqlite_where=finished,
+    postgresql_where=finished,
 )

@@ -99,6 +99,17 @@ class Reads:
                     return jobs, last
         return jobs, last if count == rows else None
 
+    def overdue(self, queue: Queue, now: int, limit: int) -> list[int]:
+        """The ids of up to `limit` jobs in progress past the queue's window."""
+        binds = {"queue_id": queue.id, "before": now - queue.window, "limit": limit}
+        with self.connection() as connection:
+            return list(connection.execute(_OVERDUE, binds).scalars())
+
+    def oldest_in_progress(self, queue: Queue) -> int | None:
+        """The earliest last_updated of the queue's jobs in progress; None without any."""
+        with self.connection() as connection:
+            return connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection that cannot write. Raises StoreFailed for what the database raises."""
@@ -115,6 +126,16 @@ _CEILING = select(func.max(job.c.id))
 
 def _bind(name: str) -> Any:
     return bindparam(name, type_=BigInteger)
+
+
+# Both walk the jobs in progress: an index by last_updated would move at each heartbeat.
+_in_progress = (job.c.queue_id == _bind("queue_id")) & in_state(INPROGRESS)
+_OVERDUE = (
+    select(job.c.id)
+    .where(_in_progress, job.c.last_updated < _bind("before"))
+    .limit(_bind("limit"))
+)
+_OLDEST = select(func.min(job.c.last_updated)).where(_in_progress)
 
 
 def _ranges(state: State | None) -> list[Any]:

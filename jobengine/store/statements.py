@@ -6,16 +6,25 @@ SQLite, where BEGIN IMMEDIATE already holds the lock.
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Select,
+    bindparam,
+    delete,
+    insert,
+    literal_column,
+    select,
+    update,
+)
 
 from jobengine.store.models import (
     COMPLETE,
     FAILED,
     INPROGRESS,
     QUEUED,
+    finished,
     in_state,
     job,
-    not_queued,
     queue,
 )
 from jobengine.store.prepared import Prepared, PreparedList
@@ -120,30 +129,29 @@ EXPIRE = (
     .returning(job.c.queue_id)
 )
 
-# Jobs in progress past their queue's window, failed as of the end of the window.
-FAIL = (
-    update(job)
-    .where(
-        _chunk_of(
-            _of_each_queue().where(
-                not_queued, in_state(INPROGRESS), job.c.last_updated < _now - queue.c.window
-            )
+# Those of the jobs that are in progress past their queue's window, failed as of its end.
+FAIL = PreparedList(
+    lambda ids: (
+        update(job)
+        .where(
+            job.c.last_updated < bindparam("before", type_=BigInteger),
+            in_state(INPROGRESS),
+            job.c.id.in_(ids),
         )
-    )
-    .values(
-        state=FAILED,
-        last_updated=job.c.last_updated
-        + select(queue.c.window).where(queue.c.id == job.c.queue_id).scalar_subquery(),
-    )
-    .returning(job.c.queue_id)
+        .values(
+            state=literal_column(str(FAILED)),
+            last_updated=job.c.last_updated + bindparam("window", type_=BigInteger),
+        )
+    ),
+    order=("window", "before"),
 )
 
 
 def _prune(state: int) -> Any:
-    finished = _of_each_queue().where(
-        not_queued, in_state(state), job.c.last_updated < _now - queue.c.keep
+    over = _of_each_queue().where(
+        finished, in_state(state), job.c.last_updated < _now - queue.c.keep
     )
-    return delete(job).where(_chunk_of(finished)).returning(job.c.queue_id)
+    return delete(job).where(_chunk_of(over)).returning(job.c.queue_id)
 
 
 # Finished jobs past their queue's keep time, deleted.

@@ -1,14 +1,16 @@
 """What time does to stored jobs, done in bounded chunks.
 
 Nothing a client sees waits for these: every other statement tests the times by
-itself. Each function touches up to `limit` jobs and counts them by queue id.
+itself. Those that take a `limit` touch up to so many jobs, and count them by queue id.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection
 
+from jobengine.domain.queue import Queue
 from jobengine.store import statements
 
 Counts = Counter[int]
@@ -19,9 +21,9 @@ def expire(connection: Connection, now: int, limit: int) -> Counts:
     return _run(connection, statements.EXPIRE, now, limit)
 
 
-def fail(connection: Connection, now: int, limit: int) -> Counts:
-    """Fails jobs in progress past their queue's window, as of the end of the window."""
-    return _run(connection, statements.FAIL, now, limit)
+def fail(connection: Connection, queue: Queue, ids: Sequence[int], now: int) -> int:
+    """Fails those of the jobs that are in progress past the queue's window, as of its end."""
+    return statements.FAIL.count(connection, ids, (queue.window, now - queue.window))
 
 
 def prune(connection: Connection, now: int, limit: int) -> Counts:
