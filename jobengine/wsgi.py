@@ -24,6 +24,7 @@ from jobengine.config.settings import Launch, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed
+from jobengine.engine.duties.duty import Duty
 from jobengine.engine.duties.expire import Expire
 from jobengine.engine.duties.fail import Fail
 from jobengine.engine.duties.prune import Prune
@@ -91,7 +92,7 @@ class Service:
         self.queues = Queues()
         self.queues.reconcile(self._writer, self.settings, clock)
         # Fail comes before Prune, which only looks at what has finished.
-        duties = [
+        duties: list[Duty] = [
             Expire(self._writer, self.queues, clock),
             Fail(self._writer, self._reads, self.queues, clock),
             Prune(self._writer, self.queues, clock),

@@ -157,6 +157,31 @@ def test_updates_are_answered_in_their_order_and_a_stale_one_fails_alone(
     assert api.get(kept["uid"]).json() == outcomes[5]
 
 
+def test_an_answer_to_updates_holds_at_most_16_mib_of_content(api: Api) -> None:
+    jobs = [api.create({"filler": "x" * 1_000_000}).json() for _ in range(20)]
+    updates = [{"uid": job["uid"], "status": "complete"} for job in jobs]
+    outcomes = update(api, {"uid": NO_UID}, *updates).json()
+    assert [outcome["status"] for outcome in outcomes if "status" in outcome] == [404, *[503] * 4]
+    assert [outcome["content"] for outcome in outcomes[1:17]] == [
+        job["content"] for job in jobs[:16]
+    ]
+    assert outcomes[17]["type"] == "urn:jobengine:problem:answer-full"
+    assert len(api.listed("queued")) == 4, "those that were refused are as they were"
+    again = update(api, *updates[16:]).json()
+    assert [outcome["state"] for outcome in again] == ["complete"] * 4
+
+
+def test_contents_of_every_length_come_back_whole(api: Api) -> None:
+    lengths = (0, 1, 4083, 4084, 4085, 4086, 5000, 200_000)
+    jobs = [api.create({"filler": "x" * length}).json() for length in lengths]
+    claimed = claim(api, len(lengths))
+    assert [job["content"] for job in claimed] == [job["content"] for job in jobs]
+    outcomes = update(api, *({"uid": job["uid"], "priority": 3} for job in jobs)).json()
+    assert [job["content"] for job in outcomes] == [job["content"] for job in jobs]
+    update(api, *({"uid": job["uid"], "content": {"n": len(job["uid"])}} for job in jobs))
+    assert {job["content"]["n"] for job in api.listed()} == {36}
+
+
 def test_a_mistake_in_one_update_changes_none(api: Api) -> None:
     job = api.made()
     updates = [{"uid": job["uid"], "status": "failed"}, {"uid": job["uid"], "state": "failed"}, {}]

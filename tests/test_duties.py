@@ -9,7 +9,7 @@ import pytest
 import structlog
 from sqlalchemy import func, select
 
-from jobengine.domain.queue import Right
+from jobengine.domain.queue import Queue, Right
 from jobengine.engine.duties.duty import CHUNK
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.store.models import job, queue
@@ -136,9 +136,14 @@ def test_a_clock_set_back_starts_the_looks_anew(bench: Bench) -> None:
 def test_the_jobs_in_progress_are_walked_only_when_one_can_be_overdue(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads, looks = bench.service._reads, list[int]()
+    reads, looks = bench.service._reads, list[Queue]()
     overdue = reads.overdue
-    monkeypatch.setattr(reads, "overdue", lambda *args: looks.append(1) or overdue(*args))
+
+    def look(queue: Queue, now: int, limit: int) -> list[int]:
+        looks.append(queue)
+        return overdue(queue, now, limit)
+
+    monkeypatch.setattr(reads, "overdue", look)
     bench.api.made("inprogress")
     bench.sweep()
     seen = len(looks)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,21 @@ def test_a_client_that_hung_up_gets_no_job(server: Server, pool: ThreadPoolExecu
     server.api().send("GET", "/api/v1/test")
     made = server.api().made()
     assert waiting.result().json()["uid"] == made["uid"]
+
+
+def test_clients_that_hung_up_leave_their_places(server: Server) -> None:
+    request = (
+        b"GET /api/v1/jobs/next?wait=60 HTTP/1.1\r\nHost: h\r\nX-Name: s\r\nX-Queue: q\r\n\r\n"
+    )
+    api = server.api()
+    for _ in range(2):
+        with ExitStack() as connections:
+            for _ in range(20):
+                gone = socket.create_connection(("127.0.0.1", server.port))
+                connections.enter_context(gone).sendall(request)
+        deadline = time.monotonic() + 30
+        while "retry-after" in next_waiting(api, 1).headers:
+            assert time.monotonic() < deadline, "it was to be noticed long before their time is up"
 
 
 @pytest.mark.parametrize("kind", SERVERS)

@@ -8,7 +8,7 @@ import msgspec
 from falcon import Request, Response
 
 from jobengine.api import problems, requests, wire
-from jobengine.domain.errors import UnknownJob
+from jobengine.domain.errors import JobEngineError
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.listing import Listing
 
@@ -104,7 +104,7 @@ class AllJobs:
         updates = wire.uid_changes(requests.body(req, self._max_body_bytes))
         outcomes, claimed = self._jobs.update_many(caller, updates, count)
         updated = [
-            msgspec.Raw(problems.of(outcome)) if isinstance(outcome, UnknownJob) else outcome
+            msgspec.Raw(problems.of(outcome)) if isinstance(outcome, JobEngineError) else outcome
             for outcome in outcomes
         ]
         resp.data = _encode({"updated": updated, "jobs": claimed} if count else updated)

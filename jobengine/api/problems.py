@@ -27,6 +27,7 @@ _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.UnknownQueue: ("unknown-queue", 404, "Unknown queue"),
     errors.UnknownJob: ("unknown-job", 404, "Unknown job"),
     errors.Busy: ("busy", 503, "Too many calls of this kind at once"),
+    errors.AnswerFull: ("answer-full", 503, "The answer is full"),
     errors.Stopping: ("stopping", 503, "The server is shutting down"),
     errors.StoreFailed: ("store-failed", 503, "The database failed"),
 }

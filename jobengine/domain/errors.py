@@ -8,6 +8,7 @@ JobEngineError
 │   └── UnknownJob        no such job in the queue, or its time is over
 ├── Unavailable           try again later; nothing was changed
 │   ├── Busy              a bound on concurrent work is reached
+│   ├── AnswerFull        the rest of a call's updates is to be sent again
 │   ├── Stopping          the server is shutting down
 │   └── StoreFailed       the database could not commit
 └── CannotStart           the server must not start
@@ -67,6 +68,10 @@ class Unavailable(JobEngineError):
 
 class Busy(Unavailable):
     """A bound on concurrent work is reached."""
+
+
+class AnswerFull(Unavailable):
+    """An update's outcome has no room beside the others of its call."""
 
 
 class Stopping(Unavailable):

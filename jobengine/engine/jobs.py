@@ -7,7 +7,7 @@ from typing import Protocol
 import msgspec
 
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import Busy, InvalidInput, Mistake, UnknownJob
+from jobengine.domain.errors import AnswerFull, Busy, InvalidInput, Mistake, UnknownJob
 from jobengine.domain.job import TIME_MAX, Changes, Job, State
 from jobengine.domain.queue import Right
 from jobengine.domain.uids import uid_text
@@ -145,7 +145,7 @@ class Jobs:
 
     def update_many(
         self, caller: Caller, updates: Sequence[tuple[bytes | None, Changes]], count: int = 0
-    ) -> tuple[list[Job | UnknownJob], Sequence[Job]]:
+    ) -> tuple[list[Job | UnknownJob | AnswerFull], Sequence[Job]]:
         """Changes jobs, and claims up to `count` in the same commit.
 
         A uid of None stands for none that any job can have. Gives what each update came
@@ -153,7 +153,10 @@ class Jobs:
         """
         right = Right.READ if count else Right.EITHER
         queue = self._queues.authorise(caller.service, caller.queue, right)
-        made = [None if uid is None else Update(queue, uid, changes) for uid, changes in updates]
+        answer = object()
+        made = [
+            None if uid is None else Update(queue, uid, changes, answer) for uid, changes in updates
+        ]
         operations: list[Update | Claim] = [update for update in made if update is not None]
         claim = Claim(queue, count)
         if count:
@@ -190,10 +193,10 @@ def _queued(draft: Draft, now: int, uid: bytes) -> tuple[NewJob, Job]:
     return new, Job(draft.content, now, now, draft.priority, State.QUEUED, end, uid_text(uid))
 
 
-def _outcome(update: Update | None) -> Job | UnknownJob:
+def _outcome(update: Update | None) -> Job | UnknownJob | AnswerFull:
     if update is None:
         return UnknownJob()
     try:
         return update.outcome()
-    except UnknownJob as error:
+    except (UnknownJob, AnswerFull) as error:
         return error

@@ -16,12 +16,12 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from jobengine.domain.errors import StoreFailed, UnknownJob
+from jobengine.domain.errors import AnswerFull, StoreFailed, UnknownJob
 from jobengine.domain.job import Job, State
 from jobengine.store import statements
 from jobengine.store.models import CODE_OF, INPROGRESS, QUEUED
 from jobengine.store.operations import (
-    CLAIM_BYTES_MAX,
+    ANSWER_BYTES_MAX,
     Claim,
     Create,
     Delete,
@@ -33,6 +33,8 @@ from jobengine.store.operations import (
 from jobengine.store.rows import Stored, claimed, stored
 
 _log = structlog.get_logger(component="writer")
+
+_FULL = "not changed: the contents before this one fill the answer; send this update again"
 
 # The claims that wait for a job in the queue of an id, the oldest first.
 Waiting = Callable[[int], Sequence[Claim]]
@@ -152,14 +154,15 @@ def _claim(connection: Connection, operations: Sequence[Claim], now: int) -> Non
         claims = iter(operations)
         claim, jobs, size = next(claims), list[Job](), 0
         for row in rows:
-            length = len(row[-1])  # of the content, the last column
-            if len(jobs) == claim.count or (jobs and size + length > CLAIM_BYTES_MAX):
+            id_, content = row[0], row[-1]
+            length = _size(connection, id_) if content is None else len(content)
+            if len(jobs) == claim.count or (jobs and size + length > ANSWER_BYTES_MAX):
                 claim.settle(jobs)
                 following = next(claims, None)
                 if following is None:
                     break
                 claim, jobs, size = following, [], 0
-            id_, job = claimed(row, now)
+            job = claimed(row, _content(connection, id_) if content is None else content, now)
             jobs.append(job)
             size += length
             moves.setdefault((INPROGRESS, job.last_updated), []).append(id_)
@@ -184,6 +187,7 @@ def _touch(connection: Connection, operations: Sequence[Update | Delete], now: i
     jobs = {here.uid: here for here in found}
     changed: dict[int, Stored] = {}
     deleted: set[int] = set()
+    room = _Room()
     for operation in operations:
         here = jobs.get(operation.uid)
         current = here.at(operation.queue, now) if here is not None else None
@@ -192,15 +196,46 @@ def _touch(connection: Connection, operations: Sequence[Update | Delete], now: i
         elif isinstance(operation, Delete):
             deleted.add(current.id)
             operation.settle(None)
+        elif not room.takes(connection, operation, current):
+            operation.refuse(AnswerFull(_FULL))
         else:
             current.change(operation.changes, now)
             changed[current.id] = current
+            if current.content is None:
+                current.content = _content(connection, current.id)
             operation.settle(current.as_job())
     left = [here for here in changed.values() if here.id not in deleted]
     _write(connection, left)
     if deleted:
         _expect(len(deleted), statements.REMOVE.count(connection, list(deleted)))
     return {here.queue_id for here in left if here.standing.state is State.QUEUED}
+
+
+def _content(connection: Connection, id_: int) -> bytes:
+    return bytes(statements.CONTENT.value(connection, {"job_id": id_}))
+
+
+def _size(connection: Connection, id_: int) -> int:
+    return int(statements.CONTENT_SIZE.value(connection, {"job_id": id_}))
+
+
+class _Room:
+    """What is left in the answers that several updates share."""
+
+    def __init__(self) -> None:
+        self._taken: dict[object, int] = {}
+
+    def takes(self, connection: Connection, update: Update, job: Stored) -> bool:
+        """Whether the job's content fits into the update's answer; notes it there."""
+        if update.answer is None:
+            return True
+        content = update.changes.content or job.content
+        size = _size(connection, job.id) if content is None else len(content)
+        taken = self._taken.get(update.answer, 0)
+        if taken and taken + size > ANSWER_BYTES_MAX:
+            return False
+        self._taken[update.answer] = taken + size
+        return True
 
 
 def _write(connection: Connection, jobs: Sequence[Stored]) -> None:

@@ -11,8 +11,8 @@ from jobengine.domain.queue import Queue
 
 T = TypeVar("T")
 
-# What the contents of the jobs of one claim may have together, in bytes, but for the first.
-CLAIM_BYTES_MAX = 16 * 1024 * 1024
+# What the contents in one answer may have together, in bytes, but for the first.
+ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Operation(Generic[T]):
@@ -67,15 +67,22 @@ class Create(Operation[None]):
 
 
 class Update(Operation[Job]):
-    """Changes a job; refused with UnknownJob where it is not in the queue."""
+    """Changes a job; refused with UnknownJob where it is not in the queue.
 
-    __slots__ = ("changes", "queue", "uid")
+    Those that one answer is to tell of share an `answer`, and are refused with AnswerFull
+    where the contents before theirs fill it.
+    """
 
-    def __init__(self, queue: Queue, uid: bytes, changes: Changes) -> None:
+    __slots__ = ("answer", "changes", "queue", "uid")
+
+    def __init__(
+        self, queue: Queue, uid: bytes, changes: Changes, answer: object | None = None
+    ) -> None:
         super().__init__()
         self.queue = queue
         self.uid = uid
         self.changes = changes
+        self.answer = answer
 
 
 class Delete(Operation[None]):

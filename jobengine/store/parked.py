@@ -7,6 +7,9 @@ from typing import NamedTuple
 from jobengine.store.latches import Latch
 from jobengine.store.operations import Claim
 
+# How often those that wait are asked whether they still want a job.
+_LOOK_SECONDS = 1.0
+
 
 class _Parked(NamedTuple):
     """A claim, the latch that its caller waits for, and when it gives up."""
@@ -25,18 +28,20 @@ class ParkedClaims:
     def __init__(self) -> None:
         self._by_queue: dict[int, deque[_Parked]] = {}
         self._asked: set[int] = set()
-        self._next_deadline: float | None = None
+        self._next_look: float | None = None
         self._closed = False
 
     def takes(self, claim: Claim) -> bool:
         """Whether the claim is to wait: it found nothing, was not refused, and may."""
         return claim.wait > 0 and not self._closed and not claim.refused and not claim.outcome()
 
-    def add(self, claim: Claim, latch: Latch, deadline: float) -> None:
-        """Parks a claim, until a job comes or the deadline passes."""
-        self._by_queue.setdefault(claim.queue.id, deque()).append(_Parked(claim, latch, deadline))
-        if self._next_deadline is None or deadline < self._next_deadline:
-            self._next_deadline = deadline
+    def add(self, claim: Claim, latch: Latch, now: float) -> None:
+        """Parks a claim, until a job comes or its time is up."""
+        parked = _Parked(claim, latch, now + claim.wait)
+        self._by_queue.setdefault(claim.queue.id, deque()).append(parked)
+        look = min(parked.deadline, now + _LOOK_SECONDS)
+        if self._next_look is None or look < self._next_look:
+            self._next_look = look
 
     def waiting(self, queue_id: int) -> Sequence[Claim]:
         """The claims that wait for a job in the queue and are still wanted, oldest first."""
@@ -56,23 +61,23 @@ class ParkedClaims:
                 parked.claim.settle([])
         self._asked.clear()
 
-    def expire(self, now: float) -> None:
-        """Lets go of the claims whose deadline has passed, with nothing."""
-        if self._next_deadline is None or now < self._next_deadline:
+    def look(self, now: float) -> None:
+        """Lets go, with nothing, of the claims whose time is up or that nobody wants."""
+        if self._next_look is None or now < self._next_look:
             return
         for queue_id in list(self._by_queue):
-            self._keep(queue_id, lambda parked: parked.deadline > now)
+            self._keep(queue_id, lambda parked: parked.deadline > now and parked.claim.wanted())
         deadlines = [p.deadline for queue in self._by_queue.values() for p in queue]
-        self._next_deadline = min(deadlines, default=None)
+        self._next_look = min([*deadlines, now + _LOOK_SECONDS]) if deadlines else None
 
     def close(self) -> None:
         """Lets go of every claim, with nothing, and takes none any more."""
         self._closed = True
-        self.expire(float("inf"))
+        self.look(float("inf"))
 
-    def next_deadline(self) -> float | None:
-        """No claim gives up before this; None where none waits."""
-        return self._next_deadline
+    def next_look(self) -> float | None:
+        """When to call `look` again; None where no claim waits."""
+        return self._next_look
 
     def _keep(self, queue_id: int, stays: Callable[[_Parked], bool]) -> None:
         """Lets go of the claims on a queue that do not stay."""

@@ -30,6 +30,11 @@ class Prepared:
         cursor.execute(text, [binds.get(name, fixed) for name, fixed in names])
         return closing(cursor)
 
+    def value(self, connection: Connection, binds: Mapping[str, Any]) -> Any:
+        """Runs it; the value in the one row that it gives."""
+        with self.cursor(connection, binds) as cursor:
+            return cursor.fetchone()[0]
+
     def many(self, connection: Connection, binds: Sequence[tuple[Any, ...]]) -> int:
         """Runs it once for each tuple of its parameters; the number of rows touched."""
         text, names = self._text(connection.dialect)

@@ -108,7 +108,8 @@ class Reads:
     def oldest_in_progress(self, queue: Queue) -> int | None:
         """The earliest last_updated of the queue's jobs in progress; None without any."""
         with self.connection() as connection:
-            return connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
+            oldest: int | None = connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
+        return oldest
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
@@ -131,9 +132,7 @@ def _bind(name: str) -> Any:
 # Both walk the jobs in progress: an index by last_updated would move at each heartbeat.
 _in_progress = (job.c.queue_id == _bind("queue_id")) & in_state(INPROGRESS)
 _OVERDUE = (
-    select(job.c.id)
-    .where(_in_progress, job.c.last_updated < _bind("before"))
-    .limit(_bind("limit"))
+    select(job.c.id).where(_in_progress, job.c.last_updated < _bind("before")).limit(_bind("limit"))
 )
 _OLDEST = select(func.min(job.c.last_updated)).where(_in_progress)
 

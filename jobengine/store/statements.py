@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
+    func,
     insert,
     literal_column,
     select,
@@ -28,7 +29,7 @@ from jobengine.store.models import (
     queue,
 )
 from jobengine.store.prepared import Prepared, PreparedList
-from jobengine.store.rows import JOB_COLUMNS
+from jobengine.store.rows import BRIEF_COLUMNS
 
 _now = bindparam("now", type_=BigInteger)
 _limit: Any = bindparam("limit", type_=BigInteger)
@@ -62,7 +63,7 @@ INSERT_MANY = Prepared(
 
 # The head of a queue, locked, in queue order: what claims are dealt from.
 HEAD = Prepared(
-    select(*JOB_COLUMNS)
+    select(*BRIEF_COLUMNS)
     .where(
         job.c.queue_id == bindparam("of_queue"),
         in_state(QUEUED),
@@ -76,12 +77,16 @@ HEAD = Prepared(
 # The jobs that updates and deletes touch, locked, as they lie in the table.
 TOUCHED = PreparedList(
     lambda uids: (
-        select(*JOB_COLUMNS)
+        select(*BRIEF_COLUMNS)
         .where(job.c.uid.in_(uids))
         .order_by(job.c.uid)  # one order for all, so that two batches cannot deadlock
         .with_for_update()
     )
 )
+
+# A content that was too long to be read with its job, and how many bytes it has.
+CONTENT_SIZE = Prepared(select(func.length(job.c.content)).where(job.c.id == bindparam("job_id")))
+CONTENT = Prepared(select(job.c.content).where(job.c.id == bindparam("job_id")))
 
 CHANGE = Prepared(
     update(job)

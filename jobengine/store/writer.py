@@ -102,15 +102,15 @@ class Writer:
             submissions = self._take()
             if submissions:
                 self._work(submissions)
-            self._parked.expire(self._clock.elapsed())
+            self._parked.look(self._clock.elapsed())
         self._parked.close()
         self._renew()
 
     def _take(self) -> list[_Submission]:
-        """All that is waiting, or the first to come before a parked claim gives up."""
+        """All that is waiting, or the first to come before the next look at parked claims."""
         taken: list[_Submission] = []
-        deadline = self._parked.next_deadline()
-        timeout = None if deadline is None else max(0.0, deadline - self._clock.elapsed())
+        look = self._parked.next_look()
+        timeout = None if look is None else max(0.0, look - self._clock.elapsed())
         try:
             submission = self._submissions.get(timeout=timeout)
             while True:
@@ -171,7 +171,7 @@ class Writer:
         for operations, latch in submissions:
             last = operations[-1]
             if isinstance(last, Claim) and self._parked.takes(last):
-                self._parked.add(last, latch, self._clock.elapsed() + last.wait)
+                self._parked.add(last, latch, self._clock.elapsed())
             else:
                 latch.open()
 
