@@ -14,7 +14,7 @@ import uuid_utils
 
 from benchmarks.peers.common import free_port, listens
 from jobengine.domain.queue import Queue
-from jobengine.store import batch
+from jobengine.store.batch import Batch
 from jobengine.store.migrate import upgrade
 from jobengine.store.operations import Create, NewJob
 from jobengine.store.queues import WantedQueue, reconcile
@@ -76,13 +76,14 @@ def fill(folder: Path, jobs: int, *, mixed: bool = False) -> Path:
         return folder
     path.unlink(missing_ok=True)
     file = SqlcipherFile(path, SECRET.encode())
-    upgrade(file.writer)
+    upgrade(file)
     wanted = [WantedQueue(name, ANYONE, ANYONE, 600, 3600) for name in QUEUES]
     with file.writer.begin() as connection:
         queue = reconcile(connection, wanted, 0).queues[0]
     for first in range(0, jobs, _CHUNK):
         with file.writer.begin() as connection:
-            batch.run(connection, [_some(queue, first, min(_CHUNK, jobs - first), mixed)], 0)
+            made = _some(queue, first, min(_CHUNK, jobs - first), mixed)
+            Batch(connection, file.contents, 0).run([made])
     file.close()
     done.touch()
     return folder

@@ -4,11 +4,12 @@ Another WSGI server runs the application with, e.g.:
 
     gunicorn --threads 32 'jobengine.wsgi:create_app()'
 
-with one process only: a database file belongs to a single process.
+with one process only where the database is a file, which belongs to a single process.
 """
 
 import atexit
 import os
+from collections.abc import Collection
 from contextlib import ExitStack
 
 import structlog
@@ -22,7 +23,7 @@ from jobengine.config.document import read_settings
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
 from jobengine.config.template import write_default
-from jobengine.domain.clock import Clock, SystemClock
+from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed
 from jobengine.engine.duties.duty import Duty
 from jobengine.engine.duties.expire import Expire
@@ -32,11 +33,10 @@ from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.queues import Queues
-from jobengine.store.lock import StoreLock
+from jobengine.store.database import Database, open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.queues import count_queues
 from jobengine.store.reads import Reads
-from jobengine.store.sqlcipher import SqlcipherFile
 from jobengine.store.writer import Writer
 
 # The share of the threads that lists may hold: a client that reads slowly holds one.
@@ -67,30 +67,30 @@ class Service:
         call that waits for a job, so half of them are kept for the others. Raises
         CannotStart.
         """
-        self.clock = clock or SystemClock()
         self._waiting_blocks_a_thread = waiting_blocks_a_thread
         settings = _read_if_present(launch)
         with ExitStack() as undo:
-            self._lock = undo.enter_context(StoreLock(launch.database_path))
+            self._database = open_database(launch.database, launch.secret.value)
+            undo.callback(self._database.close)
+            self.clock = clock or self._database.clock()
             try:
-                self._database = SqlcipherFile(launch.database_path, launch.secret.value)
                 self.settings = _settle(launch, settings, self._database)
-                upgrade(self._database.writer)
+                upgrade(self._database)
                 self._wire(new_uid, undo)
             except (SQLAlchemyError, StoreFailed) as error:
                 reason = error.__cause__ or error
-                raise CannotOpen(f"{launch.database_path} cannot be opened: {reason}") from error
+                raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
             undo.pop_all()
-        _log.info("database open", path=str(launch.database_path), version=__version__)
+        _log.info("database open", place=self._database.place, version=__version__)
 
     def _wire(self, new_uid: UidFactory, undo: ExitStack) -> None:
-        clock = self.clock
-        self._writer = Writer(self._database.writer, clock)
+        clock, database = self.clock, self._database
+        self._writer = Writer(database, clock)
         self._writer.start()
         undo.callback(self._writer.stop)
-        self._reads = Reads(self._database.readers)
+        self._reads = Reads(database)
         self.queues = Queues()
-        self.queues.reconcile(self._writer, self.settings, clock)
+        self.queues.reconcile(self._writer, self.settings, clock, database)
         # Fail comes before Prune, which only looks at what has finished.
         duties: list[Duty] = [
             Expire(self._writer, self.queues, clock),
@@ -98,7 +98,7 @@ class Service:
             Prune(self._writer, self.queues, clock),
             Purge(self._writer, self._reads),
         ]
-        self._duties = DutyRunner(duties, clock)
+        self._duties = DutyRunner(duties, clock, database.leads)
         lists = max(1, self.settings.threads // _LIST_SHARE)
         self.jobs = Jobs(
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
@@ -110,13 +110,25 @@ class Service:
         return min(most, self.settings.threads // 2) if self._waiting_blocks_a_thread else most
 
     def start(self) -> None:
-        """Starts the duties; calls are served without them too."""
+        """Starts the duties, and listens to other servers; calls are served without, too."""
+        self._database.watch(self)
         self._duties.start()
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served."""
         self._writer.check()
         self._reads.ceiling()
+
+    def jobs_came(self, queue_ids: Collection[int] | None) -> None:
+        """See Peers."""
+        self._writer.wake(queue_ids)
+
+    def queues_changed(self) -> None:
+        """See Peers."""
+        try:
+            self.queues.reload(self._reads)
+        except StoreFailed:
+            _log.exception("the queues could not be read again")
 
     def stop_waiting(self) -> None:
         """Answers the calls that wait for a job, and lets no other wait."""
@@ -127,7 +139,6 @@ class Service:
         self._duties.stop()
         self._writer.stop()
         self._database.close()
-        self._lock.release()
         _log.info("database closed")
 
 
@@ -146,7 +157,7 @@ def _read_if_present(launch: Launch) -> Settings | None:
         return None
 
 
-def _settle(launch: Launch, settings: Settings | None, database: SqlcipherFile) -> Settings:
+def _settle(launch: Launch, settings: Settings | None, database: Database) -> Settings:
     """The settings to serve with: those of the config, or of one generated here.
 
     Refuses a missing config, or one without queues, beside a database with some: a
@@ -156,14 +167,14 @@ def _settle(launch: Launch, settings: Settings | None, database: SqlcipherFile) 
     if queues and (settings is None or settings.queues is None):
         what = "is missing" if settings is None else "has no `queues`"
         mistake = (
-            f"it {what}, but {launch.database_path} holds {queues} queue(s), which would be "
+            f"it {what}, but {database.place} holds {queues} queue(s), which would be "
             "deleted with their jobs: check CONFIG_PATH, or write `queues: {}`"
         )
         raise ConfigRefused(f"the config {launch.config_path}", [mistake])
     return settings or _generate(launch)
 
 
-def _count_queues(database: SqlcipherFile) -> int:
+def _count_queues(database: Database) -> int:
     with database.readers.connect() as connection:
         return count_queues(connection)
 

@@ -12,8 +12,11 @@ from jobengine.config.settings import Launch
 from jobengine.wsgi import Service
 from tests.harness.client import Api, HttpTransport, Transport, WsgiTransport
 from tests.harness.clock import FileClock
+from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 
+# The databases that everything is to hold on.
+KINDS = ("sqlcipher", "postgresql")
 WINDOW = 10 * 60
 KEEP = 60 * 60
 _SPARE = 2000
@@ -32,28 +35,100 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> FileClock:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory, clock: FileClock) -> Iterator[Server]:
-    """A server process with the queues of CONFIG."""
-    with Server(tmp_path_factory.mktemp("server"), CONFIG, clock_file=clock.path) as running:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A PostgreSQL server."""
+    with Cluster(tmp_path_factory.mktemp("postgresql")) as running:
         yield running
 
 
+class Databases:
+    """Makes empty databases of both kinds, as the environment that names them."""
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        self._request = request
+
+    def env(self, kind: str) -> dict[str, str]:
+        """What to add to the environment: nothing for a file in the server's own folder."""
+        if kind == "sqlcipher":
+            return {}
+        cluster: Cluster = self._request.getfixturevalue("cluster")
+        return {"DATABASE_URL": cluster.new_database()}
+
+
 @pytest.fixture(scope="session")
-def granian_server(tmp_path_factory: pytest.TempPathFactory, clock: FileClock) -> Iterator[Server]:
+def databases(request: pytest.FixtureRequest) -> Databases:
+    """Where to get databases from."""
+    return Databases(request)
+
+
+@pytest.fixture(params=KINDS)
+def database(request: pytest.FixtureRequest, databases: Databases) -> dict[str, str]:
+    """An empty database of each kind, as the environment that names it."""
+    return databases.env(request.param)
+
+
+class Running:
+    """Server processes and applications, each made when it is first asked for."""
+
+    def __init__(
+        self, folders: pytest.TempPathFactory, clock: FileClock, databases: Databases
+    ) -> None:
+        self._folders, self._clock, self._databases = folders, clock, databases
+        self._servers: dict[tuple[str, str], Server] = {}
+        self._services: dict[str, Service] = {}
+
+    def server(self, kind: str, http: str = "waitress") -> Server:
+        """A server process with the queues of CONFIG."""
+        if (kind, http) not in self._servers:
+            folder, env = self._folders.mktemp("server"), self._databases.env(kind)
+            arguments = ("--server", http)
+            made = Server(folder, CONFIG, clock_file=self._clock.path, arguments=arguments, **env)
+            self._servers[kind, http] = made.start()
+        return self._servers[kind, http]
+
+    def service(self, kind: str) -> Service:
+        """A service in this process whose duties never run: nothing waits for the sweeps."""
+        if kind not in self._services:
+            folder, env = self._folders.mktemp("service"), self._databases.env(kind)
+            (folder / "config.yml").write_text(CONFIG, encoding="utf-8")
+            self._services[kind] = Service(launch_in(folder, **env), self._clock)
+        return self._services[kind]
+
+    def stop(self) -> None:
+        """Ends them all."""
+        for running in (*self._servers.values(), *self._services.values()):
+            running.stop()
+
+
+@pytest.fixture(scope="session")
+def running(
+    tmp_path_factory: pytest.TempPathFactory,
+    clock: FileClock,
+    databases: Databases,
+    cluster: Cluster,  # which is to outlive them
+) -> Iterator[Running]:
+    """What is running already."""
+    all_ = Running(tmp_path_factory, clock, databases)
+    yield all_
+    all_.stop()
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def server(request: pytest.FixtureRequest, running: Running) -> Server:
+    """A server process with the queues of CONFIG, on each kind of database."""
+    return running.server(request.param)
+
+
+@pytest.fixture(scope="session")
+def granian_server(running: Running) -> Server:
     """As `server`, with granian for its HTTP."""
-    folder, granian = tmp_path_factory.mktemp("granian"), ("--server", "granian")
-    with Server(folder, CONFIG, clock_file=clock.path, arguments=granian) as running:
-        yield running
+    return running.server("sqlcipher", "granian")
 
 
-@pytest.fixture(scope="session")
-def service(tmp_path_factory: pytest.TempPathFactory, clock: FileClock) -> Iterator[Service]:
-    """A service in this process whose duties never run: nothing waits for the sweeps."""
-    folder = tmp_path_factory.mktemp("service")
-    (folder / "config.yml").write_text(CONFIG, encoding="utf-8")
-    running = Service(launch_in(folder), clock)
-    yield running
-    running.stop()
+@pytest.fixture(scope="session", params=KINDS)
+def service(request: pytest.FixtureRequest, running: Running) -> Service:
+    """A service in this process, on each kind of database."""
+    return running.service(request.param)
 
 
 def next_queue() -> str:
@@ -81,14 +156,23 @@ def queue() -> str:
     return next_queue()
 
 
-@pytest.fixture(params=["waitress", "granian", "application"])
-def transport(request: pytest.FixtureRequest) -> Iterator[Transport]:
+@pytest.fixture(
+    params=[
+        ("waitress", "sqlcipher"),
+        ("granian", "sqlcipher"),
+        ("application", "sqlcipher"),
+        ("waitress", "postgresql"),
+        ("application", "postgresql"),
+    ],
+    ids="-".join,
+)
+def transport(request: pytest.FixtureRequest, running: Running) -> Iterator[Transport]:
     """The way to a server: over HTTP to a process with duties, or into an app without."""
-    servers = {"waitress": "server", "granian": "granian_server"}
-    if request.param == "application":
-        yield WsgiTransport(request.getfixturevalue("service").app)
+    way, kind = request.param
+    if way == "application":
+        yield WsgiTransport(running.service(kind).app)
         return
-    http = HttpTransport(request.getfixturevalue(servers[request.param]).port)
+    http = HttpTransport(running.server(kind, way).port)
     yield http
     http.close()
 

@@ -162,13 +162,13 @@ def test_the_generated_config_is_the_default_with_comments_and_no_queues(tmp_pat
 def test_the_environment_and_the_command_line_over_it(tmp_path: Path) -> None:
     launch = read_environment({"SECRET": "s"})
     assert launch.config_path == Path("/jobengine/config.yml")
-    assert launch.database_path == Path("/jobengine/database.queuedb")
+    assert launch.database == Path("/jobengine/database.queuedb")
     assert launch.log_level == "info"
     env = {"SECRET": "s", "CONFIG_PATH": "/a/c.yml", "DB_PATH": "/a/d"}
     launch = read_environment(env)
-    assert (launch.config_path, launch.database_path) == (Path("/a/c.yml"), Path("/a/d"))
+    assert (launch.config_path, launch.database) == (Path("/a/c.yml"), Path("/a/d"))
     launch = read_environment(env, config=Path("c"), database=Path("d"), host="::", port=1)
-    assert (launch.config_path, launch.database_path) == (Path("c"), Path("d").resolve())
+    assert (launch.config_path, launch.database) == (Path("c"), Path("d").resolve())
     assert (launch.host, launch.port) == ("::", 1)
 
 

@@ -17,7 +17,9 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from jobengine.domain.errors import CannotOpen
 from jobengine.domain.job import State
 from jobengine.domain.queue import Queue
-from jobengine.store import batch, migrate, reads, statements
+from jobengine.store import migrate, reads, statements
+from jobengine.store.batch import Batch
+from jobengine.store.contents import Plain
 from jobengine.store.lock import StoreLock
 from jobengine.store.migrate import downgrade, upgrade
 from jobengine.store.models import metadata
@@ -45,8 +47,9 @@ def fill(engine: Engine, jobs: int) -> None:
             NewJob(n.to_bytes(16), 1 + n % 100, 1000, 2000, 1000, b'{"n":%d}' % n)
             for n in range(jobs)
         ]
-        batch.run(connection, [Create(QUEUE, new)], 1000)
+        Batch(connection, Plain(), 1000).run([Create(QUEUE, new)])
         connection.exec_driver_sql("UPDATE job SET state = id % 4")
+        connection.exec_driver_sql("INSERT OR IGNORE INTO master_key VALUES (1, x'00', x'01')")
 
 
 def rows(engine: Engine) -> dict[str, list[Any]]:
@@ -58,12 +61,12 @@ def rows(engine: Engine) -> dict[str, list[Any]]:
 
 
 def test_migrating_up_down_and_up_again(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     fill(file.writer, 100)
-    downgrade(file.writer, "base")
+    downgrade(file, "base")
     with file.writer.connect() as connection:
         assert set(inspect(connection).get_table_names()) <= {"alembic_version", "sqlite_sequence"}
-    upgrade(file.writer)
+    upgrade(file)
     fill(file.writer, 100)
 
 
@@ -88,7 +91,7 @@ def next_migration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[
 def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_refer_to_it(
     file: SqlcipherFile, next_migration: Callable[[str], None]
 ) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     fill(file.writer, 100)
     before = rows(file.writer)
     assert all(before.values()), "every table has rows"
@@ -96,7 +99,7 @@ def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_refer_to_it(
         'with op.batch_alter_table("queue", recreate="always") as table: '
         'table.add_column(sa.Column("more", sa.Text))'
     )
-    upgrade(file.writer)
+    upgrade(file)
     with file.writer.connect() as connection:
         assert "more" in {column["name"] for column in inspect(connection).get_columns("queue")}
     assert rows(file.writer) == before
@@ -105,17 +108,17 @@ def test_a_migration_that_makes_a_table_anew_keeps_the_rows_that_refer_to_it(
 def test_a_migration_that_leaves_orphans_is_undone(
     file: SqlcipherFile, next_migration: Callable[[str], None]
 ) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     fill(file.writer, 100)
     before = rows(file.writer)
     next_migration('op.execute("DELETE FROM queue")')
     with pytest.raises(RuntimeError, match="100 rows"):
-        upgrade(file.writer)
+        upgrade(file)
     assert rows(file.writer) == before
 
 
 def test_the_migrations_make_what_the_models_say(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     with file.writer.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
@@ -124,7 +127,7 @@ def test_the_migrations_make_what_the_models_say(file: SqlcipherFile) -> None:
 def test_the_migrations_make_the_same_sql_as_the_models(
     file: SqlcipherFile, tmp_path: Path
 ) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     modelled = SqlcipherFile(tmp_path / "models.queuedb", b"secret")
     metadata.create_all(modelled.writer)
     query = text("SELECT name, sql FROM sqlite_master WHERE tbl_name IN ('job', 'queue')")
@@ -140,15 +143,15 @@ def test_the_migrations_make_the_same_sql_as_the_models(
 
 
 def test_a_database_of_a_newer_version_is_refused(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     with file.writer.begin() as connection:
         connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'future'")
     with pytest.raises(CannotOpen, match="newer"):
-        upgrade(file.writer)
+        upgrade(file)
 
 
 def test_foreign_keys_are_enforced_after_a_migration(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     with file.writer.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
 
@@ -163,7 +166,7 @@ def test_the_durability_settings_of_the_write_connection(file: SqlcipherFile) ->
 
 
 def test_a_reader_cannot_write(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     with file.readers.connect() as connection, pytest.raises(Exception, match="readonly"):
         connection.exec_driver_sql("DELETE FROM job")
 
@@ -171,7 +174,7 @@ def test_a_reader_cannot_write(file: SqlcipherFile) -> None:
 def test_sqlcipher_opens_the_file_with_the_secret_as_its_passphrase(tmp_path: Path) -> None:
     path = tmp_path / "jobs.queuedb"
     file = SqlcipherFile(path, b"it's a secret")
-    upgrade(file.writer)
+    upgrade(file)
     file.close()
     connection = sqlcipher.connect(str(path))
     connection.execute("PRAGMA key = 'it''s a secret'")
@@ -183,16 +186,17 @@ def test_two_files_with_one_secret_have_different_keys(tmp_path: Path) -> None:
     heads = set()
     for name in ("a", "b"):
         file = SqlcipherFile(tmp_path / name, b"secret")
-        upgrade(file.writer)
+        upgrade(file)
         file.close()
         heads.add((tmp_path / name).read_bytes()[:16])
     assert len(heads) == 2
 
 
 def test_the_database_is_readable_by_its_owner_alone(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     modes = {path.name: path.stat().st_mode & 0o777 for path in file.path.parent.glob("jobs*")}
-    assert modes == dict.fromkeys(("jobs.queuedb", "jobs.queuedb-wal", "jobs.queuedb-shm"), 384)
+    names = ("jobs.queuedb", "jobs.queuedb-wal", "jobs.queuedb-shm", "jobs.queuedb.lock")
+    assert modes == dict.fromkeys(names, 0o600)
 
 
 def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
@@ -257,7 +261,7 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_hot_statements_use_their_index_and_sort_nothing(
     file: SqlcipherFile, name: str, analysed: bool
 ) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     statement, binds, index = HOT[name]
     with file.writer.connect() as connection:
         if analysed:
@@ -282,7 +286,7 @@ def fill_plainly(connection: Connection, jobs: int) -> None:
 
 
 def test_the_sweep_of_a_chunk_touches_no_more_than_its_limit(file: SqlcipherFile) -> None:
-    upgrade(file.writer)
+    upgrade(file)
     fill(file.writer, 100)
     with file.writer.begin() as connection:
         assert expire(connection, 2000, 10).total() == 0
@@ -294,7 +298,7 @@ def test_the_key_is_sqlciphers_own(tmp_path: Path) -> None:
     """PBKDF2-HMAC-SHA512, 256,000 rounds, salted with the first 16 bytes of the file."""
     path = tmp_path / "jobs.queuedb"
     file = SqlcipherFile(path, b"secret")
-    upgrade(file.writer)
+    upgrade(file)
     file.close()
     key = hashlib.pbkdf2_hmac("sha512", b"secret", path.read_bytes()[:16], 256_000, 32)
     connection = sqlcipher.connect(str(path))

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import Stopping, StoreFailed, UnknownJob
 from jobengine.domain.job import Changes, State
 from jobengine.domain.queue import Queue
-from jobengine.store import batch
+from jobengine.store.batch import Batch
 from jobengine.store.migrate import upgrade
 from jobengine.store.operations import Claim, Create, Delete, NewJob, Operation, Task, Update
 from jobengine.store.queues import WantedQueue, reconcile
@@ -30,11 +30,11 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.file = SqlcipherFile(folder / "jobs.queuedb", b"secret")
-        upgrade(self.file.writer)
+        upgrade(self.file)
         clock = FileClock(folder / "clock")
         clock.set(NOW)
-        self.writer = Writer(self.file.writer, clock)
-        self.reads = Reads(self.file.readers)
+        self.writer = Writer(self.file, clock)
+        self.reads = Reads(self.file)
         self._count = 0
         wanted = [WantedQueue(name, frozenset(), frozenset(), 600, 3600) for name in "qr"]
         with self.file.writer.begin() as connection:
@@ -55,7 +55,7 @@ class Store:
     def run(self, *operations: Operation[Any]) -> None:
         """Runs the operations as one batch."""
         with self.file.writer.begin() as connection:
-            batch.run(connection, operations, NOW)
+            Batch(connection, self.file.contents, NOW).run(operations)
 
     def create(self, queue: Queue | None = None, **values: Any) -> bytes:
         """Creates a job; its uid."""

@@ -37,7 +37,7 @@ def _raw_rate(folder: Path, scale: Scale) -> float:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{uuid_utils.uuid7()}.queuedb"
     file = SqlcipherFile(path, SECRET.encode())
-    upgrade(file.writer)
+    upgrade(file)
     with file.writer.begin() as connection:
         connection.exec_driver_sql("INSERT INTO queue VALUES (1, 'q', '[]', '[]', 600, 3600, NULL)")
     now, jobs, spent = int(time.time()), 0, 0.0

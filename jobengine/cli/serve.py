@@ -25,6 +25,7 @@ Examples:
   SECRET_FILE=/run/secrets/jobengine jobengine serve --host 0.0.0.0
   SECRET=... jobengine serve --config ./config.yml --db ./jobs.queuedb --port 8080
   SECRET=... jobengine serve --server granian
+  SECRET=... DATABASE_URL=postgresql+psycopg://user:password@host/jobs jobengine serve
 
 \b
 Environment:
@@ -32,6 +33,7 @@ Environment:
   SECRET_FILE  a file that holds it, instead
   CONFIG_PATH  the config file (default /jobengine/config.yml)
   DB_PATH      the database file (default /jobengine/database.queuedb)
+  DATABASE_URL the PostgreSQL database, instead of a file
   GIN_MODE     release logs warnings and errors, debug everything
   LOG_LEVEL    debug, info, warning or error; wins over GIN_MODE
 
@@ -46,6 +48,10 @@ Exit codes:
     "--config", type=click.Path(path_type=Path), help="The config file; over CONFIG_PATH."
 )
 @click.option("--db", type=click.Path(path_type=Path), help="The database file; over DB_PATH.")
+@click.option(
+    "--database-url",
+    help="The PostgreSQL database; over DATABASE_URL, which keeps a password out of `ps`.",
+)
 @click.option("--host", help="The address to listen on; over the config's host.")
 @click.option(
     "--port",
@@ -64,6 +70,7 @@ def serve(
     clock: Clock | None,
     config: Path | None,
     db: Path | None,
+    database_url: str | None,
     host: str | None,
     port: int | None,
     server: str,
@@ -73,7 +80,9 @@ def serve(
     The database is made, or brought to the newest schema, first; a config is generated
     where there is none.
     """
-    launch = read_environment(os.environ, config=config, database=db, host=host, port=port)
+    launch = read_environment(
+        os.environ, config=config, database=db, url=database_url, host=host, port=port
+    )
     logs.set_up(launch.log_level)
     service = Service(launch, clock, waiting_blocks_a_thread=False)  # both servers use fibers
     try:

@@ -4,12 +4,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from jobengine.config.settings import Launch, Secret
+from jobengine.config.settings import URL_FORM, DatabaseUrl, Launch, Secret
 from jobengine.domain.errors import ConfigRefused, SecretMissing
 
 CONFIG_PATH = Path("/jobengine/config.yml")
 DATABASE_PATH = Path("/jobengine/database.queuedb")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+_URL_SCHEMES = ("postgresql+psycopg://", "postgresql://", "postgres://")
 _GIN_MODES = {"": "info", "release": "warning", "debug": "debug"}
 
 _HOW_TO_SET = """\
@@ -26,6 +27,7 @@ def read_environment(
     *,
     config: Path | None = None,
     database: Path | None = None,
+    url: str | None = None,
     host: str | None = None,
     port: int | None = None,
 ) -> Launch:
@@ -38,11 +40,14 @@ def read_environment(
     log_level = _log_level(env, mistakes)
     if env.get("SECRET") and env.get("SECRET_FILE"):
         mistakes.append("SECRET and SECRET_FILE: expected one of the two, both are set")
+    if database and url:
+        mistakes.append("--db and --database-url: expected one of the two, both are given")
+    where = database_place(env if url is None else {"DATABASE_URL": url}, mistakes)
     if mistakes:
         raise ConfigRefused("the environment", mistakes)
     return Launch(
         config_path=config or Path(env.get("CONFIG_PATH") or CONFIG_PATH),
-        database_path=database.resolve() if database else database_path(env),
+        database=database.resolve() if database else where,
         secret=read_secret(env),
         log_level=log_level,
         host=host,
@@ -50,9 +55,17 @@ def read_environment(
     )
 
 
-def database_path(env: Mapping[str, str]) -> Path:
-    """DB_PATH, or its default, with links resolved: the lock must be one for all its names."""
-    return Path(env.get("DB_PATH") or DATABASE_PATH).resolve()
+def database_place(env: Mapping[str, str], mistakes: list[str]) -> Path | DatabaseUrl:
+    """DATABASE_URL, or else DB_PATH or its default; adds to the mistakes.
+
+    Links in a path are resolved: the lock must be one for all its names.
+    """
+    url = env.get("DATABASE_URL")
+    if not url:
+        return Path(env.get("DB_PATH") or DATABASE_PATH).resolve()
+    if not url.startswith(_URL_SCHEMES):
+        mistakes.append(f"DATABASE_URL: expected {URL_FORM}")  # what was got may be secret
+    return DatabaseUrl(url)
 
 
 def read_secret(env: Mapping[str, str]) -> Secret:

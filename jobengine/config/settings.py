@@ -44,12 +44,26 @@ class Secret:
     value: bytes = field(repr=False)
 
 
+# What a DATABASE_URL looks like.
+URL_FORM = "postgresql+psycopg://USER:PASSWORD@HOST:PORT/DATABASE"
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrl:
+    """Where a PostgreSQL database is; never shown, since it may hold a password."""
+
+    value: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """Where things are and who may open them, from the environment and the command line."""
+    """Where things are and who may open them, from the environment and the command line.
+
+    `database` is the path of an encrypted file, or the URL of a PostgreSQL database.
+    """
 
     config_path: Path
-    database_path: Path
+    database: Path | DatabaseUrl
     secret: Secret
     log_level: str
     host: str | None = None

@@ -47,6 +47,21 @@ class SystemSource:
         return time.monotonic()
 
 
+class SteeredSource(SystemSource):
+    """A wall clock kept elsewhere, as last seen there, and carried on by `elapsed`."""
+
+    def __init__(self) -> None:
+        self._offset = super().wall() - self.elapsed()
+
+    def wall(self) -> float:
+        """Seconds since the Unix epoch, by the clock that it is steered by."""
+        return self.elapsed() + self._offset
+
+    def steer(self, wall: float, at: float) -> None:
+        """Notes what the other clock showed when `elapsed` was `at`."""
+        self._offset = wall - at
+
+
 class SystemClock:
     """The machine's clock, distrusted for a while after it jumped forward.
 

@@ -6,11 +6,12 @@ JobEngineError
 ├── NotFound
 │   ├── UnknownQueue      no queue of that name
 │   └── UnknownJob        no such job in the queue, or its time is over
-├── Unavailable           try again later; nothing was changed
+├── Unavailable           try again later; nothing was changed, but for OutcomeUnknown
 │   ├── Busy              a bound on concurrent work is reached
 │   ├── AnswerFull        the rest of a call's updates is to be sent again
 │   ├── Stopping          the server is shutting down
-│   └── StoreFailed       the database could not commit
+│   ├── StoreFailed       the database could not commit
+│   └── OutcomeUnknown    the database was lost while it committed
 └── CannotStart           the server must not start
     ├── SecretMissing     no SECRET
     ├── CannotOpen        a wrong SECRET, a file that is no store, or one in use
@@ -63,7 +64,10 @@ class UnknownJob(NotFound):
 
 
 class Unavailable(JobEngineError):
-    """The call cannot be served now; nothing was changed; try again later."""
+    """The call cannot be served now; try again later.
+
+    Nothing was changed, but for OutcomeUnknown.
+    """
 
 
 class Busy(Unavailable):
@@ -80,6 +84,10 @@ class Stopping(Unavailable):
 
 class StoreFailed(Unavailable):
     """The database could not commit; the whole batch was undone."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The database was lost while it committed: the batch was done as a whole, or not at all."""
 
 
 class CannotStart(JobEngineError):

@@ -3,13 +3,16 @@
 from collections.abc import Mapping
 
 import structlog
+from sqlalchemy import Connection
 
 from jobengine.config.settings import Settings
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Forbidden, UnknownQueue
 from jobengine.domain.queue import Queue, Right
 from jobengine.store import queues as store
+from jobengine.store.database import Database
 from jobengine.store.operations import Task
+from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
 _log = structlog.get_logger(component="queues")
@@ -41,7 +44,21 @@ class Queues:
         """The names of the queues by their ids."""
         return {queue.id: queue.name for queue in self._by_name.values()}
 
-    def reconcile(self, writer: Writer, settings: Settings, clock: Clock) -> None:
+    def reload(self, reads: Reads) -> None:
+        """Takes over what another server made of the queues; each difference is logged."""
+        found = {queue.name: queue for queue in reads.queues()}
+        before, self._by_name = self._by_name, found
+        for name in sorted(before.keys() | found.keys()):
+            if before.get(name) != found.get(name):
+                _log.warning(
+                    "queue differs from this server's config, by that of a later start",
+                    queue=name,
+                    now="removed" if name not in found else "as there",
+                )
+
+    def reconcile(
+        self, writer: Writer, settings: Settings, clock: Clock, database: Database
+    ) -> None:
         """Makes the database and this object hold just the queues of the config.
 
         The config is king: a queue that is not in it is removed with its jobs, which
@@ -49,7 +66,12 @@ class Queues:
         """
         wanted = _wanted(settings)
         now = clock.now()
-        done = writer.submit(Task(lambda connection: store.reconcile(connection, wanted, now)))
+
+        def reconcile(connection: Connection) -> store.Reconciled:
+            database.lock_queues(connection)
+            return store.reconcile(connection, wanted, now)
+
+        done = writer.submit(Task(reconcile))
         self._by_name = {queue.name: queue for queue in done.queues}
         for name in done.added:
             _log.info("queue added", queue=name)

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from jobengine.domain.errors import AnswerFull, StoreFailed, UnknownJob
 from jobengine.domain.job import Job, State
 from jobengine.store import statements
+from jobengine.store.contents import Contents
 from jobengine.store.models import CODE_OF, INPROGRESS, QUEUED
 from jobengine.store.operations import (
     ANSWER_BYTES_MAX,
@@ -49,218 +50,230 @@ def nobody(_queue_id: int) -> Sequence[Claim]:
     return ()
 
 
-def run(
-    connection: Connection,
-    operations: Sequence[Operation[Any]],
-    now: int,
-    waiting: Waiting = nobody,
-) -> None:
-    """Runs the operations inside the connection's transaction and settles or refuses each.
+class Batch:
+    """Runs operations inside a connection's transaction, as of `now`."""
 
-    Claims that wait are settled too, where jobs have come for them. Raises whatever a
-    statement raises; then the whole batch is to be undone, and run again by `run_each`.
-    """
-    fed = _write_jobs(connection, operations, now)
-    waiters = [claim for queue_id in fed for claim in waiting(queue_id)]
-    claims = [o for o in operations if isinstance(o, Claim)]
-    _claim_all(connection, [*waiters, *claims], now)
-    for operation in operations:
-        if isinstance(operation, Task):
-            operation.settle(operation.run(connection))
+    def __init__(
+        self, connection: Connection, contents: Contents, now: int, waiting: Waiting = nobody
+    ) -> None:
+        """`contents` is how a job's content lies in the table; `waiting` who wants jobs."""
+        self._connection = connection
+        self._contents = contents
+        self._now = now
+        self._waiting = waiting
 
+    def run(
+        self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
+    ) -> Collection[int]:
+        """Runs the operations and settles or refuses each.
 
-def run_each(
-    connection: Connection,
-    operations: Sequence[Operation[Any]],
-    now: int,
-    waiting: Waiting = nobody,
-) -> None:
-    """Runs each operation alone in a savepoint, so that only the guilty fail."""
-    for operation in operations:
-        savepoint = connection.begin_nested()
-        try:
-            run(connection, [operation], now)
-        except Exception as error:  # noqa: BLE001  logged, and told to its caller
-            savepoint.rollback()
-            _log.exception("an operation failed", operation=type(operation).__name__)
-            failure = StoreFailed("the database refused the change; nothing was changed")
-            failure.__cause__ = error
-            operation.refuse(failure)
-        else:
-            savepoint.commit()
-    touched = {o.queue.id for o in operations if isinstance(o, Create | Update)}
-    _claim_all(connection, [claim for id_ in touched for claim in waiting(id_)], now)
+        Claims that wait are settled too, where jobs have come for them: to a queue that
+        the operations fed, or to one that is `woken`. Gives the ids of the queues that
+        were fed. Raises whatever a statement raises; then the whole batch is to be
+        undone, and run again by `run_each`.
+        """
+        fed = self._write_jobs(operations)
+        waiters = [claim for queue_id in {*fed, *woken} for claim in self._waiting(queue_id)]
+        claims = [o for o in operations if isinstance(o, Claim)]
+        self._claim_all([*waiters, *claims])
+        for operation in operations:
+            if isinstance(operation, Task):
+                operation.settle(operation.run(self._connection))
+        return fed
 
+    def run_each(
+        self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
+    ) -> Collection[int]:
+        """Runs each operation alone in a savepoint, so that only the guilty fail."""
+        alone = Batch(self._connection, self._contents, self._now)
+        for operation in operations:
+            savepoint = self._connection.begin_nested()
+            try:
+                alone.run([operation])
+            except Exception as error:  # noqa: BLE001  logged, and told to its caller
+                savepoint.rollback()
+                _log.exception("an operation failed", operation=type(operation).__name__)
+                failure = StoreFailed("the database refused the change; nothing was changed")
+                failure.__cause__ = error
+                operation.refuse(failure)
+            else:
+                savepoint.commit()
+        fed = {o.queue.id for o in operations if isinstance(o, Create | Update)}
+        self._claim_all([claim for id_ in {*fed, *woken} for claim in self._waiting(id_)])
+        return fed
 
-def _write_jobs(
-    connection: Connection, operations: Sequence[Operation[Any]], now: int
-) -> Collection[int]:
-    """Creates, updates and deletes; the ids of the queues that got queued jobs by it."""
-    creates = [o for o in operations if isinstance(o, Create)]
-    touches = [o for o in operations if isinstance(o, Update | Delete)]
-    fed = {create.queue.id for create in creates}
-    if creates:
-        _create(connection, creates)
-    if touches:
-        fed |= _touch(connection, touches, now)
-    return fed
+    def _write_jobs(self, operations: Sequence[Operation[Any]]) -> Collection[int]:
+        """Creates, updates and deletes; the ids of the queues that got queued jobs by it."""
+        creates = [o for o in operations if isinstance(o, Create)]
+        touches = [o for o in operations if isinstance(o, Update | Delete)]
+        fed = {create.queue.id for create in creates}
+        if creates:
+            self._create(creates)
+        if touches:
+            fed |= self._touch(touches)
+        return fed
 
+    def _create(self, operations: Sequence[Create]) -> None:
+        rows = [self._new_row(create.queue.id, new) for create in operations for new in create.jobs]
+        size = statements.INSERT_ROWS
+        whole = len(rows) - len(rows) % size
+        flat = [tuple(chain.from_iterable(rows[at : at + size])) for at in range(0, whole, size)]
+        inserted = statements.INSERT_MANY.many(self._connection, flat) if flat else 0
+        if rows[whole:]:
+            inserted += statements.INSERT.many(self._connection, rows[whole:])
+        _expect(len(rows), inserted)
+        for create in operations:
+            create.settle(None)
 
-def _create(connection: Connection, operations: Sequence[Create]) -> None:
-    rows = [_new_row(create.queue.id, new) for create in operations for new in create.jobs]
-    size = statements.INSERT_ROWS
-    whole = len(rows) - len(rows) % size
-    flat = [tuple(chain.from_iterable(rows[at : at + size])) for at in range(0, whole, size)]
-    inserted = statements.INSERT_MANY.many(connection, flat) if flat else 0
-    if rows[whole:]:
-        inserted += statements.INSERT.many(connection, rows[whole:])
-    _expect(len(rows), inserted)
-    for create in operations:
-        create.settle(None)
+    def _new_row(self, queue_id: int, new: NewJob) -> _NewRow:
+        return (
+            new.uid,
+            queue_id,
+            QUEUED,
+            new.priority,
+            new.created,
+            new.created,
+            new.timeout_time,
+            new.valid_for,
+            self._contents.seal(new.uid, new.content),
+        )
 
+    def _claim_all(self, operations: Sequence[Claim]) -> None:
+        by_queue = attrgetter("queue.id")
+        for _, group in groupby(sorted(operations, key=by_queue), by_queue):
+            claims = []
+            for claim in group:
+                claim.settle([])
+                if claim.after is None or not claim.after.refused:
+                    claims.append(claim)
+            if claims:
+                self._claim(claims)
 
-def _new_row(queue_id: int, new: NewJob) -> _NewRow:
-    return (
-        new.uid,
-        queue_id,
-        QUEUED,
-        new.priority,
-        new.created,
-        new.created,
-        new.timeout_time,
-        new.valid_for,
-        new.content,
-    )
-
-
-def _claim_all(connection: Connection, operations: Sequence[Claim], now: int) -> None:
-    by_queue = attrgetter("queue.id")
-    for _, group in groupby(sorted(operations, key=by_queue), by_queue):
-        claims = []
-        for claim in group:
-            claim.settle([])
-            if claim.after is None or not claim.after.refused:
-                claims.append(claim)
-        if claims:
-            _claim(connection, claims, now)
-
-
-def _claim(connection: Connection, operations: Sequence[Claim], now: int) -> None:
-    """Deals the head of one queue to its claims, in the order of their arrival."""
-    limit = sum(claim.count for claim in operations)
-    binds = {"of_queue": operations[0].queue.id, "limit": limit, "now": now}
-    moves: dict[_Move, list[int]] = {}
-    with statements.HEAD.cursor(connection, binds) as rows:
-        claims = iter(operations)
-        claim, jobs, size = next(claims), list[Job](), 0
-        for row in rows:
-            id_, content = row[0], row[-1]
-            length = _size(connection, id_) if content is None else len(content)
-            if len(jobs) == claim.count or (jobs and size + length > ANSWER_BYTES_MAX):
+    def _claim(self, operations: Sequence[Claim]) -> None:
+        """Deals the head of one queue to its claims, in the order of their arrival."""
+        limit = sum(claim.count for claim in operations)
+        binds = {"of_queue": operations[0].queue.id, "limit": limit, "now": self._now}
+        moves: dict[_Move, list[int]] = {}
+        with statements.HEAD.cursor(self._connection, binds) as rows:
+            claims = iter(operations)
+            claim, jobs, size = next(claims), list[Job](), 0
+            for row in rows:
+                id_, content = row[0], row[-1]
+                length = self._size(id_) if content is None else len(content)
+                if len(jobs) == claim.count or (jobs and size + length > ANSWER_BYTES_MAX):
+                    claim.settle(jobs)
+                    following = next(claims, None)
+                    if following is None:
+                        break
+                    claim, jobs, size = following, [], 0
+                whole = self._contents.open(row[1], content or self._content(id_))
+                job = claimed(row, whole, self._now)
+                jobs.append(job)
+                size += length
+                moves.setdefault((INPROGRESS, job.last_updated), []).append(id_)
+            else:
                 claim.settle(jobs)
-                following = next(claims, None)
-                if following is None:
-                    break
-                claim, jobs, size = following, [], 0
-            job = claimed(row, _content(connection, id_) if content is None else content, now)
-            jobs.append(job)
-            size += length
-            moves.setdefault((INPROGRESS, job.last_updated), []).append(id_)
-        else:
-            claim.settle(jobs)
-    _move(connection, moves)
+        self._move(moves)
 
+    def _move(self, moves: dict[_Move, list[int]]) -> None:
+        for move, ids in moves.items():
+            _expect(len(ids), statements.MOVE.count(self._connection, ids, move))
 
-def _move(connection: Connection, moves: dict[_Move, list[int]]) -> None:
-    for move, ids in moves.items():
-        _expect(len(ids), statements.MOVE.count(connection, ids, move))
+    def _touch(self, operations: Sequence[Update | Delete]) -> set[int]:
+        """Updates and deletes; gives the ids of the queues that got a queued job by it.
 
+        A few statements whatever their number. An UPDATE … FROM (VALUES …) took 300 ms for
+        500 jobs on SQLite, whose planner scans the table first; this takes 6.
+        """
+        # In one order for all, so that the batches of two servers cannot deadlock.
+        uids = sorted({operation.uid for operation in operations})
+        found = (stored(row) for row in statements.TOUCHED.rows(self._connection, uids))
+        jobs = {here.uid: here for here in found}
+        changed: dict[int, Stored] = {}
+        deleted: set[int] = set()
+        room = _Room(self._size)
+        for operation in operations:
+            here = jobs.get(operation.uid)
+            current = here.at(operation.queue, self._now) if here is not None else None
+            if current is None or current.id in deleted:
+                operation.refuse(UnknownJob())
+            elif isinstance(operation, Delete):
+                deleted.add(current.id)
+                operation.settle(None)
+            elif not room.takes(operation, current):
+                operation.refuse(AnswerFull(_FULL))
+            else:
+                current.change(operation.changes, self._now)
+                changed[current.id] = current
+                operation.settle(current.as_job(self._whole(current)))
+        left = [here for here in changed.values() if here.id not in deleted]
+        self._write(left)
+        if deleted:
+            _expect(len(deleted), statements.REMOVE.count(self._connection, list(deleted)))
+        return {here.queue_id for here in left if here.standing.state is State.QUEUED}
 
-def _touch(connection: Connection, operations: Sequence[Update | Delete], now: int) -> set[int]:
-    """Updates and deletes; gives the ids of the queues that got a queued job by it.
+    def _write(self, jobs: Sequence[Stored]) -> None:
+        rows = [
+            (
+                CODE_OF[here.standing.state],
+                here.standing.priority,
+                here.standing.last_updated,
+                here.standing.timeout_time,
+                here.id,
+            )
+            for here in jobs
+            if not here.moved_only
+        ]
+        if rows:
+            _expect(len(rows), statements.CHANGE.many(self._connection, rows))
+        moves: dict[_Move, list[int]] = {}
+        for here in jobs:
+            if here.moved_only:
+                move = CODE_OF[here.standing.state], here.standing.last_updated
+                moves.setdefault(move, []).append(here.id)
+        self._move(moves)
+        contents = [
+            (self._contents.seal(here.uid, here.new_content), here.id)
+            for here in jobs
+            if here.new_content is not None
+        ]
+        if contents:
+            _expect(len(contents), statements.CHANGE_CONTENT.many(self._connection, contents))
 
-    A few statements whatever their number. An UPDATE … FROM (VALUES …) took 300 ms for
-    500 jobs on SQLite, whose planner scans the table first; this takes 6.
-    """
-    uids = list({operation.uid for operation in operations})
-    found = (stored(row) for row in statements.TOUCHED.rows(connection, uids))
-    jobs = {here.uid: here for here in found}
-    changed: dict[int, Stored] = {}
-    deleted: set[int] = set()
-    room = _Room()
-    for operation in operations:
-        here = jobs.get(operation.uid)
-        current = here.at(operation.queue, now) if here is not None else None
-        if current is None or current.id in deleted:
-            operation.refuse(UnknownJob())
-        elif isinstance(operation, Delete):
-            deleted.add(current.id)
-            operation.settle(None)
-        elif not room.takes(connection, operation, current):
-            operation.refuse(AnswerFull(_FULL))
-        else:
-            current.change(operation.changes, now)
-            changed[current.id] = current
-            if current.content is None:
-                current.content = _content(connection, current.id)
-            operation.settle(current.as_job())
-    left = [here for here in changed.values() if here.id not in deleted]
-    _write(connection, left)
-    if deleted:
-        _expect(len(deleted), statements.REMOVE.count(connection, list(deleted)))
-    return {here.queue_id for here in left if here.standing.state is State.QUEUED}
+    def _whole(self, job: Stored) -> bytes:
+        """The job's content, as its client sent it."""
+        if job.new_content is not None:
+            return job.new_content
+        if job.content is None:
+            job.content = self._content(job.id)
+        return self._contents.open(job.uid, job.content)
 
+    def _content(self, id_: int) -> bytes:
+        return bytes(statements.CONTENT.value(self._connection, {"job_id": id_}))
 
-def _content(connection: Connection, id_: int) -> bytes:
-    return bytes(statements.CONTENT.value(connection, {"job_id": id_}))
-
-
-def _size(connection: Connection, id_: int) -> int:
-    return int(statements.CONTENT_SIZE.value(connection, {"job_id": id_}))
+    def _size(self, id_: int) -> int:
+        return int(statements.CONTENT_SIZE.value(self._connection, {"job_id": id_}))
 
 
 class _Room:
     """What is left in the answers that several updates share."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: Callable[[int], int]) -> None:
+        """`size` reads how long the content of the job of an id is."""
+        self._size = size
         self._taken: dict[object, int] = {}
 
-    def takes(self, connection: Connection, update: Update, job: Stored) -> bool:
+    def takes(self, update: Update, job: Stored) -> bool:
         """Whether the job's content fits into the update's answer; notes it there."""
         if update.answer is None:
             return True
-        content = update.changes.content or job.content
-        size = _size(connection, job.id) if content is None else len(content)
+        content = update.changes.content or job.new_content or job.content
+        size = self._size(job.id) if content is None else len(content)
         taken = self._taken.get(update.answer, 0)
         if taken and taken + size > ANSWER_BYTES_MAX:
             return False
         self._taken[update.answer] = taken + size
         return True
-
-
-def _write(connection: Connection, jobs: Sequence[Stored]) -> None:
-    rows = [
-        (
-            CODE_OF[here.standing.state],
-            here.standing.priority,
-            here.standing.last_updated,
-            here.standing.timeout_time,
-            here.id,
-        )
-        for here in jobs
-        if not here.moved_only
-    ]
-    if rows:
-        _expect(len(rows), statements.CHANGE.many(connection, rows))
-    moves: dict[_Move, list[int]] = {}
-    for here in jobs:
-        if here.moved_only:
-            move = CODE_OF[here.standing.state], here.standing.last_updated
-            moves.setdefault(move, []).append(here.id)
-    _move(connection, moves)
-    contents = [(here.content, here.id) for here in jobs if here.content_changed]
-    if contents:
-        _expect(len(contents), statements.CHANGE_CONTENT.many(connection, contents))
 
 
 def _expect(rows: int, touched: int) -> None:

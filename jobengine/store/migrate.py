@@ -6,10 +6,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Engine
+from sqlalchemy import Connection
 
 import jobengine
 from jobengine.domain.errors import CannotOpen
+from jobengine.store.database import Database
 
 
 def migrations() -> Path:
@@ -19,37 +20,41 @@ def migrations() -> Path:
     return installed if installed.is_dir() else package.parent / "migrations"
 
 
-def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Upgrades the schema to the revision, in one transaction.
+def upgrade(database: Database, revision: str = "head") -> None:
+    """Upgrades the schema to the revision, in one transaction, and makes ready for contents.
 
     Raises CannotOpen where the database was made by a newer version.
     """
-    config = _config()
-    with engine.connect() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-        scripts = ScriptDirectory.from_config(config)
-        known = {script.revision for script in scripts.walk_revisions()}
-        connection.rollback()
-        if current is not None and current not in known:
-            raise CannotOpen(
-                f"the database has schema {current}, which this version does not know: "
-                "it was written by a newer JobEngine"
-            )
-        if revision == "head" and current == scripts.get_current_head():
-            return  # the check of foreign keys after a migration reads every job
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
+    with database.writer.connect() as connection, database.alone(connection):
+        _upgrade(database, connection, revision)
+        if revision == "head":
+            database.prepare_contents(connection)
 
 
-def downgrade(engine: Engine, revision: str) -> None:
+def _upgrade(database: Database, connection: Connection, revision: str) -> None:
+    config = _config(database, connection)
+    current = MigrationContext.configure(connection).get_current_revision()
+    scripts = ScriptDirectory.from_config(config)
+    known = {script.revision for script in scripts.walk_revisions()}
+    connection.rollback()
+    if current is not None and current not in known:
+        raise CannotOpen(
+            f"the database has schema {current}, which this version does not know: "
+            "it was written by a newer JobEngine"
+        )
+    if revision == "head" and current == scripts.get_current_head():
+        return  # the check of foreign keys after a migration reads every job
+    command.upgrade(config, revision)
+
+
+def downgrade(database: Database, revision: str) -> None:
     """Takes the schema back to the revision ("base" for nothing), in one transaction."""
-    config = _config()
-    with engine.connect() as connection:
-        config.attributes["connection"] = connection
-        command.downgrade(config, revision)
+    with database.writer.connect() as connection, database.alone(connection):
+        command.downgrade(_config(database, connection), revision)
 
 
-def _config() -> Config:
+def _config(database: Database, connection: Connection) -> Config:
     config = Config()
+    config.attributes |= {"database": database, "connection": connection}
     config.set_main_option("script_location", str(migrations()).replace("%", "%%"))
     return config

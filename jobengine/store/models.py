@@ -62,6 +62,16 @@ Index(
     postgresql_where=queue.c.removed.is_(None),
 )
 
+# The keys that contents are sealed with, where the database is not encrypted itself:
+# not the keys, but what tells whether a SECRET makes them.
+master_key = Table(
+    "master_key",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("salt", LargeBinary, nullable=False),
+    Column("canary", LargeBinary, nullable=False),
+)
+
 job = Table(
     "job",
     metadata,
@@ -76,7 +86,7 @@ job = Table(
     Column("last_updated", BigInteger, nullable=False),
     Column("timeout_time", BigInteger, nullable=False),
     Column("valid_for", BigInteger, nullable=False),
-    # The JSON object, byte for byte as it was sent. Last: the columns before it are
+    # The JSON object, byte for byte as it was sent, or that sealed. Last: the columns before it are
     # then read without following its overflow pages.
     Column("content", LargeBinary, nullable=False),
     CheckConstraint("state BETWEEN 0 AND 3", name="state"),

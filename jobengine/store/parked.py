@@ -1,7 +1,7 @@
 """The claims that wait for a job. The writer's thread alone touches them."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from jobengine.store.latches import Latch
@@ -47,6 +47,11 @@ class ParkedClaims:
         """The claims that wait for a job in the queue and are still wanted, oldest first."""
         self._asked.add(queue_id)
         return [p.claim for p in self._by_queue.get(queue_id, ()) if p.claim.wanted()]
+
+    def waited_for(self, queue_ids: Collection[int] | None) -> set[int]:
+        """Those of the queues (None: of all) that a claim waits for."""
+        every = self._by_queue.keys()
+        return set(every) if queue_ids is None else every & set(queue_ids)
 
     def release_served(self) -> None:
         """Lets go of the claims that a batch has given jobs to, now that it is committed."""

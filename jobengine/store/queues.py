@@ -70,6 +70,22 @@ def reconcile(connection: Connection, wanted: Iterable[WantedQueue], now: int) -
     return done
 
 
+def present_queues(connection: Connection) -> list[Queue]:
+    """The queues that there are, but for those that are removed."""
+    rows = connection.execute(select(queue).where(queue.c.removed.is_(None)))
+    return [
+        Queue(
+            row.id,
+            row.name,
+            frozenset(json.loads(row.readers)),
+            frozenset(json.loads(row.writers)),
+            row.window,
+            row.keep,
+        )
+        for row in rows
+    ]
+
+
 def removed_queues(connection: Connection) -> list[tuple[int, str]]:
     """The ids and names of the queues that are removed and not yet purged."""
     rows = connection.execute(select(queue.c.id, queue.c.name).where(queue.c.removed.is_not(None)))

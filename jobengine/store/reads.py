@@ -9,7 +9,6 @@ import msgspec
 from sqlalchemy import (
     BigInteger,
     Connection,
-    Engine,
     bindparam,
     func,
     literal_column,
@@ -21,8 +20,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
+from jobengine.store.database import Database
 from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
-from jobengine.store.rows import JOB_COLUMNS, stored
+from jobengine.store.queues import present_queues
+from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS, Stored, stored
 
 
 class Key(NamedTuple):
@@ -53,15 +54,18 @@ class Slice(msgspec.Struct, frozen=True):
 class Reads:
     """Reads on connections that cannot write; none outlasts a call."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, database: Database) -> None:
+        self._engine = database.readers
+        self._contents = database.contents
 
     def get(self, queue: Queue, uid: bytes, now: int) -> Job | None:
         """The job, as time has made it by `now`; None where it is not in the queue."""
         with self.connection() as connection:
             row = connection.execute(_GET, {"uid": uid}).one_or_none()
-        here = stored(row).at(queue, now) if row is not None else None
-        return here.as_job() if here is not None else None
+        if row is None:
+            return None
+        here = stored(row).at(queue, now)
+        return self._job(here, row.content) if here is not None else None
 
     def ceiling(self) -> int:
         """The id of the newest job; 0 where there is none."""
@@ -91,10 +95,13 @@ class Reads:
                 last, count = Key(row.priority, row.id), count + 1
                 here = stored(row).at(part.queue, now)
                 if here is not None:
-                    jobs.append(here.as_job())
+                    content = row.content
+                    if content is None:
+                        content = connection.execute(_CONTENT, {"id": row.id}).scalar_one()
+                    jobs.append(self._job(here, content))
+                    read += len(content)
                 if last == part.until:
                     return jobs, None
-                read += len(row.content)
                 if read >= size:
                     return jobs, last
         return jobs, last if count == rows else None
@@ -111,6 +118,14 @@ class Reads:
             oldest: int | None = connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
         return oldest
 
+    def queues(self) -> list[Queue]:
+        """The queues that there are, but for those that are removed."""
+        with self.connection() as connection:
+            return present_queues(connection)
+
+    def _job(self, here: Stored, content: bytes) -> Job:
+        return here.as_job(self._contents.open(here.uid, content))
+
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection that cannot write. Raises StoreFailed for what the database raises."""
@@ -122,6 +137,7 @@ class Reads:
 
 
 _GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))
+_CONTENT = select(job.c.content).where(job.c.id == bindparam("id"))
 _CEILING = select(func.max(job.c.id))
 
 
@@ -188,7 +204,7 @@ def _merged(state: State | None, columns: tuple[Any, ...]) -> Any:
 
 @cache
 def _page(state: State | None) -> Any:
-    return _merged(state, JOB_COLUMNS)
+    return _merged(state, BRIEF_COLUMNS)
 
 
 @cache

@@ -30,7 +30,9 @@ _BRIEF_BYTES = 4096
 # What the write path reads of a job, in the order in which `stored` and `claimed` take it.
 BRIEF_COLUMNS = (
     *JOB_COLUMNS[:-1],
-    case((func.length(job.c.content) <= literal_column(str(_BRIEF_BYTES)), job.c.content)),
+    case((func.length(job.c.content) <= literal_column(str(_BRIEF_BYTES)), job.c.content)).label(
+        "content"
+    ),
 )
 
 
@@ -42,9 +44,9 @@ class Stored:
     uid: bytes
     queue_id: int
     created: int
-    content: bytes | None
+    content: bytes | None  # as it lies there
     standing: Standing
-    content_changed: bool = False
+    new_content: bytes | None = None
     moved_only: bool = True
 
     def change(self, changes: Changes, now: int) -> None:
@@ -55,15 +57,13 @@ class Stored:
         ):
             self.moved_only = False
         if changes.content is not None:
-            self.content = changes.content
-            self.content_changed = True
+            self.new_content = changes.content
 
-    def as_job(self) -> Job:
-        """The job as a client sees it, without a look at the time. Its content must be there."""
+    def as_job(self, content: bytes) -> Job:
+        """The job as a client sees it, with its content, without a look at the time."""
         standing = self.standing
-        assert self.content is not None  # noqa: S101  the caller has read it
         return Job(
-            content=msgspec.Raw(self.content),
+            content=msgspec.Raw(content),
             created=self.created,
             last_updated=standing.last_updated,
             priority=standing.priority,

@@ -6,17 +6,23 @@ Format and defaults are SQLCipher 4's, so its own shell opens the file with
 
 import hashlib
 import os
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import structlog
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import QueuePool, StaticPool
 from sqlcipher3 import dbapi2 as sqlcipher
 
+from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen
+from jobengine.store.contents import Contents, Plain
+from jobengine.store.database import Peers
+from jobengine.store.lock import StoreLock
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
 _SALT_BYTES = 16
@@ -41,13 +47,24 @@ _log = structlog.get_logger(component="store")
 class SqlcipherFile:
     """An encrypted database file, with its key already derived.
 
-    PBKDF2 takes some 200 ms, so it runs once here and not for each connection.
-    Raises CannotOpen where the file is a plain SQLite database, or the SECRET does
-    not open it; nothing is written in either case.
+    PBKDF2 takes some 200 ms, so it runs once here and not for each connection. The file
+    belongs to this process until it is closed. Raises CannotOpen where it belongs to
+    another, is a plain SQLite database, or the SECRET does not open it; nothing is
+    written in either case.
     """
 
     def __init__(self, path: Path, secret: bytes) -> None:
         self.path = path
+        self.place = str(path)
+        self.contents: Contents = Plain()
+        self._lock = StoreLock(path)
+        try:
+            self._open(secret)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _open(self, secret: bytes) -> None:
         salt = self._salt()
         self.is_new = salt is None
         salt = salt or os.urandom(_SALT_BYTES)
@@ -83,6 +100,56 @@ class SqlcipherFile:
         except (SQLAlchemyError, sqlcipher.Error, CannotOpen):
             _log.exception("the log could not be emptied into the database; it is kept")
         self.writer.dispose()
+        self._lock.release()
+
+    def clock(self) -> Clock:
+        """The machine's."""
+        return SystemClock()
+
+    def alone(self, _connection: Connection) -> AbstractContextManager[None]:
+        """Nothing to do: the file belongs to this process."""
+        return nullcontext()
+
+    @contextmanager
+    def migrating(self, connection: Connection) -> Iterator[None]:
+        """One transaction, with foreign keys checked at its end instead of on the way.
+
+        A batch_alter_table makes a table anew and drops the old one, which under
+        enforced foreign keys would take the rows that refer to it along.
+        """
+        driver: Any = connection.connection.driver_connection
+        connection.rollback()  # the pragma does nothing inside a transaction
+        driver.execute("PRAGMA foreign_keys = OFF")
+        try:
+            with connection.begin():
+                yield
+                orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+                if orphans:
+                    raise RuntimeError(
+                        f"the migration leaves {len(orphans)} rows without what they refer to"
+                    )
+        finally:
+            driver.execute("PRAGMA foreign_keys = ON")
+
+    def prepare_contents(self, _connection: Connection) -> None:
+        """Nothing to do: the file is encrypted as a whole."""
+
+    def lock_queues(self, _connection: Connection) -> None:
+        """Nothing to do: there is no other server."""
+
+    def announce_jobs(self, _connection: Connection, _queue_ids: Collection[int]) -> None:
+        """Nothing to do: there is nobody to hear it."""
+
+    def watch(self, _peers: Peers) -> None:
+        """Nothing to do: there is nothing to hear."""
+
+    def leads(self) -> bool:
+        """Always: there is no other server."""
+        return True
+
+    def outcome_unknown(self, _error: BaseException, _connection: Connection) -> bool:
+        """Never: a commit that fails was not done."""
+        return False
 
     def _engine(self, creator: Any, **pool: Any) -> Engine:
         # The plain pysqlite dialect: the pysqlcipher one's pool closes connections in use.

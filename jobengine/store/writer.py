@@ -7,18 +7,19 @@ lone caller waits for nobody; under load one fsync serves many.
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, RootTransaction, literal, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import Stopping, StoreFailed
-from jobengine.store import batch
+from jobengine.domain.errors import OutcomeUnknown, Stopping, StoreFailed, Unavailable
+from jobengine.store.batch import Batch
+from jobengine.store.database import Database
 from jobengine.store.latches import Latch, new_latch
-from jobengine.store.operations import Claim, Operation
+from jobengine.store.operations import Claim, Operation, Task
 from jobengine.store.parked import ParkedClaims
 
 T = TypeVar("T")
@@ -26,7 +27,12 @@ T = TypeVar("T")
 # Submissions a batch: a bound on what one commit may have to undo and hold up.
 _BATCH_MAX = 512
 
-Run = Callable[[Connection, Sequence[Operation[Any]], int, batch.Waiting], None]
+Run = Callable[[Batch, Sequence[Operation[Any]], Collection[int]], Collection[int]]
+
+_UNKNOWN = (
+    "the database was lost while it committed: the change may have been made, or may not; "
+    "look before you make it again"
+)
 
 _log = structlog.get_logger(component="writer")
 
@@ -38,14 +44,20 @@ class _Submission(NamedTuple):
     latch: Latch
 
 
+class _Wake(NamedTuple):
+    """Has waiting claims look again at the queues of these ids; None for every queue."""
+
+    queue_ids: Collection[int] | None
+
+
 class Writer:
     """Owns the write connection. Start it once; any thread may submit."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine = engine
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
         self._clock = clock
         # A None asks for the end, or, before that, lets go of the claims that wait.
-        self._submissions: queue.SimpleQueue[_Submission | None] = queue.SimpleQueue()
+        self._submissions: queue.SimpleQueue[_Submission | _Wake | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
         self._stopped = threading.Event()
         self._connection: Connection | None = None
@@ -61,7 +73,8 @@ class Writer:
 
         A claim that waits for a job may take its time. Raises what the operation was
         refused with; StoreFailed where the commit failed, in which case nothing of the
-        batch was done; Stopping after `stop`.
+        batch was done; OutcomeUnknown where the database was lost at the commit;
+        Stopping after `stop`.
         """
         self.submit_all([operation])
         return operation.outcome()
@@ -84,7 +97,11 @@ class Writer:
         if self._stopped.is_set() or not self._thread.is_alive():
             raise Stopping("the server is shutting down")
         if self._failing:
-            raise StoreFailed("the database could not commit when it was last asked to")
+            self.submit(Task(_nothing))  # whether it still does
+
+    def wake(self, queue_ids: Collection[int] | None) -> None:
+        """Has the claims that wait look again, on queues that another server fed."""
+        self._submissions.put(_Wake(queue_ids))
 
     def stop_waiting(self) -> None:
         """Lets go of the claims that wait for a job, and keeps no other waiting."""
@@ -99,42 +116,55 @@ class Writer:
 
     def _run(self) -> None:
         while not self._stopped.is_set() or not self._submissions.empty():
-            submissions = self._take()
-            if submissions:
-                self._work(submissions)
+            submissions, woken = self._take()
+            if submissions or woken:
+                self._work(submissions, woken)
             self._parked.look(self._clock.elapsed())
         self._parked.close()
         self._renew()
 
-    def _take(self) -> list[_Submission]:
-        """All that is waiting, or the first to come before the next look at parked claims."""
+    def _take(self) -> tuple[list[_Submission], Collection[int]]:
+        """All that is waiting, or the first to come before the next look at parked claims.
+
+        With it the ids of queues that claims wait for and another server fed.
+        """
         taken: list[_Submission] = []
+        woken: set[int] = set()
         look = self._parked.next_look()
         timeout = None if look is None else max(0.0, look - self._clock.elapsed())
         try:
             submission = self._submissions.get(timeout=timeout)
             while True:
-                if submission is None:
+                if isinstance(submission, _Submission):
+                    taken.append(submission)
+                elif submission is None:
                     self._parked.close()
                 else:
-                    taken.append(submission)
+                    woken |= self._parked.waited_for(submission.queue_ids)
                 if len(taken) == _BATCH_MAX:
-                    return taken
+                    return taken, woken
                 submission = self._submissions.get_nowait()
         except queue.Empty:
-            return taken
+            return taken, woken
 
-    def _work(self, submissions: Sequence[_Submission]) -> None:
+    def _work(self, submissions: Sequence[_Submission], woken: Collection[int]) -> None:
         """Runs and commits a batch, and lets its callers go whatever comes of it."""
         operations = [o for submission in submissions for o in submission.operations]
         try:
-            self._commit(operations)
+            self._commit(operations, woken)
+            if self._failing:
+                _log.warning("the database commits again")
             self._failing = False
         except Exception as error:  # noqa: BLE001  logged, and told to every caller
+            if not self._failing:
+                _log.exception("commit failed", operations=len(operations))
             self._failing = True
-            _log.exception("commit failed", operations=len(operations))
-            failure = StoreFailed("the database could not commit; nothing was changed")
-            failure.__cause__ = error
+            failure: Unavailable = (
+                error
+                if isinstance(error, OutcomeUnknown)
+                else StoreFailed("the database could not commit; nothing was changed")
+            )
+            failure.__cause__ = error.__cause__ if failure is error else error
             for operation in operations:
                 operation.refuse(failure)
         finally:
@@ -142,27 +172,44 @@ class Writer:
             if self._failing:
                 self._renew()
 
-    def _commit(self, operations: Sequence[Operation[Any]]) -> None:
-        try:
-            self._attempt(batch.run, operations)
-        except _StatementFailed:
-            # Nobody has been answered yet, and all of it was undone.
-            self._attempt(batch.run_each, operations)
+    def _commit(self, operations: Sequence[Operation[Any]], woken: Collection[int]) -> None:
+        """Commits the batch, as one or, where that fails, each for itself.
 
-    def _attempt(self, run: Run, operations: Sequence[Operation[Any]]) -> None:
-        """Runs and commits the batch. Raises _StatementFailed, and what a commit raises."""
-        connection = self._connection = self._connection or self._engine.connect()
-        transaction = connection.begin()
+        Nobody has been answered before, so all of it can be undone and run again; where
+        the connection was lost, on another.
+        """
         try:
-            run(connection, operations, self._clock.now(), self._parked.waiting)
+            self._attempt(Batch.run, operations, woken)
+        except _StatementFailed as failed:
+            if failed.lost:
+                self._renew()
+            run = Batch.run if failed.lost else Batch.run_each
+            self._attempt(run, operations, woken)
+
+    def _attempt(
+        self, run: Run, operations: Sequence[Operation[Any]], woken: Collection[int]
+    ) -> None:
+        """Runs and commits the batch.
+
+        Raises _StatementFailed; OutcomeUnknown; and what connecting and committing raise,
+        when nothing was done.
+        """
+        connection = self._connection = self._connection or self._database.writer.connect()
+        transaction = connection.begin()
+        batch = Batch(connection, self._database.contents, self._clock.now(), self._parked.waiting)
+        try:
+            fed = run(batch, operations, woken)
+            if fed:
+                self._database.announce_jobs(connection, fed)
         except Exception as error:
             self._parked.reset()
-            transaction.rollback()
-            raise _StatementFailed from error
+            raise _StatementFailed(lost=not _rolled_back(transaction)) from error
         try:
             transaction.commit()
-        except BaseException:
+        except BaseException as error:
             self._parked.reset()
+            if self._database.outcome_unknown(error, connection):
+                raise OutcomeUnknown(_UNKNOWN) from error
             raise
         self._parked.release_served()
 
@@ -180,8 +227,9 @@ class Writer:
         connection, self._connection = self._connection, None
         try:
             if connection is not None:
+                connection.invalidate()
                 connection.close()
-            self._engine.dispose()
+            self._database.writer.dispose()
         except SQLAlchemyError:
             _log.exception("the connection could not be closed; another is opened")
 
@@ -191,11 +239,29 @@ class Writer:
                 submission = self._submissions.get_nowait()
             except queue.Empty:
                 return
-            if submission is not None:
+            if isinstance(submission, _Submission):
                 for operation in submission.operations:
                     operation.refuse(Stopping("the server is shutting down"))
                 submission.latch.open()
 
 
 class _StatementFailed(Exception):
-    """A statement of a batch failed; its transaction was rolled back."""
+    """A statement of a batch failed, and nothing was done; `lost` is the connection, too."""
+
+    def __init__(self, *, lost: bool) -> None:
+        super().__init__()
+        self.lost = lost
+
+
+def _rolled_back(transaction: RootTransaction) -> bool:
+    """Rolls back; whether the connection was there to do it, or else it is as good as done."""
+    try:
+        transaction.rollback()
+    except SQLAlchemyError:
+        return False
+    return True
+
+
+def _nothing(connection: Connection) -> None:
+    """Asks the database for something, so that it is seen to answer."""
+    connection.execute(select(literal(1)))

@@ -51,7 +51,7 @@ class Server:
             **{
                 key: value
                 for key, value in os.environ.items()
-                if key not in ("GIN_MODE", "LOG_LEVEL")
+                if key not in ("DATABASE_URL", "GIN_MODE", "LOG_LEVEL")
             },
             "CONFIG_PATH": str(self.config),
             "DB_PATH": str(self.database),

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -19,11 +19,19 @@ _REPORT_SECONDS = 5.0
 _log = structlog.get_logger(component="duties")
 
 
+def _always() -> bool:
+    return True
+
+
 class DutyRunner:
     """Runs each duty once a second, and goes on for as long as one has more to do."""
 
-    def __init__(self, duties: Sequence[Duty], clock: Clock) -> None:
+    def __init__(
+        self, duties: Sequence[Duty], clock: Clock, leads: Callable[[], bool] = _always
+    ) -> None:
+        """`leads` says whether they are this server's to do."""
         self._duties = duties
+        self._leads = leads
         self._clock = clock
         self._steady = True
         self._stop = threading.Event()
@@ -41,14 +49,15 @@ class DutyRunner:
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
-            self.run_once()
+            if self._leads():
+                self.run_once()
 
     def run_once(self) -> None:
         """Works off everything there is to do now, a chunk of each duty in turn."""
         self._watch_clock()
         done: dict[str, Counter[str]] = {duty.event: Counter() for duty in self._duties}
         pending, reported = list(self._duties), time.monotonic()
-        while pending and not self._stop.is_set():
+        while pending and not self._stop.is_set() and self._leads():
             pending = [duty for duty in pending if self._chunk(duty, done[duty.event])]
             if time.monotonic() - reported > _REPORT_SECONDS:
                 self._report(done)

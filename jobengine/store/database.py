@@ -1,0 +1,82 @@
+"""The seam: what the rest of the store asks of the database that it lies in."""
+
+from collections.abc import Collection
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine
+
+from jobengine.config.settings import DatabaseUrl
+from jobengine.domain.clock import Clock
+from jobengine.domain.errors import CannotOpen
+from jobengine.store.contents import Contents
+
+
+class Peers(Protocol):
+    """What is to be heard of the other servers on the database, from any thread."""
+
+    def jobs_came(self, queue_ids: Collection[int] | None) -> None:
+        """Jobs may have come to the queues of these ids; None for any queue."""
+
+    def queues_changed(self) -> None:
+        """The table of queues may have changed."""
+
+
+class Database(Protocol):
+    """An open database. Statements are the same for each; only this differs."""
+
+    # Where it is, without anything secret.
+    place: str
+    # Whether it has no tables yet and cannot be read.
+    is_new: bool
+    # The connection that writes, and those that cannot.
+    writer: Engine
+    readers: Engine
+    # How the contents of jobs lie in it; there once `prepare_contents` has been called.
+    contents: Contents
+
+    def clock(self) -> Clock:
+        """The clock that all the servers on it share."""
+
+    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+        """Keeps other servers from migrating at the same time."""
+
+    def migrating(self, connection: Connection) -> AbstractContextManager[None]:
+        """The one transaction of a migration."""
+
+    def prepare_contents(self, connection: Connection) -> None:
+        """Makes ready how contents lie in it, on the newest schema."""
+
+    def lock_queues(self, connection: Connection) -> None:
+        """Keeps other servers from changing queues until the commit, which tells them."""
+
+    def announce_jobs(self, connection: Connection, queue_ids: Collection[int]) -> None:
+        """Has the commit tell the other servers that jobs came to the queues."""
+
+    def watch(self, peers: Peers) -> None:
+        """Begins to listen to the other servers, and to stand for their leader."""
+
+    def leads(self) -> bool:
+        """Whether the background duties are this server's, and no other's."""
+
+    def outcome_unknown(self, error: BaseException, connection: Connection) -> bool:
+        """Whether what a failed commit raised leaves open if it was done."""
+
+    def close(self) -> None:
+        """Closes every connection."""
+
+
+def open_database(place: Path | DatabaseUrl, secret: bytes) -> Database:
+    """The database, which belongs to this process where it is a file. Raises CannotOpen."""
+    if isinstance(place, Path):
+        from jobengine.store.sqlcipher import SqlcipherFile
+
+        return SqlcipherFile(place, secret)
+    try:
+        from jobengine.store.postgresql import PostgresDatabase
+    except ImportError as error:
+        raise CannotOpen(
+            f"PostgreSQL needs {error.name}: pip install 'jobengine[postgresql]'"
+        ) from error
+    return PostgresDatabase(place, secret)

@@ -1,0 +1,130 @@
+"""What the servers on one PostgreSQL hear of each other, on a connection of its own."""
+
+import threading
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import psycopg
+import structlog
+
+from jobengine.domain.clock import SteeredSource
+from jobengine.store.database import Peers
+
+CHANNEL = "jobengine"
+# A payload must be shorter than 8,000 bytes; one for so many queues says "any".
+_QUEUES_MAX = 300
+_JOBS, _QUEUES, _ANY = "jobs", "queues", "*"
+# The key of the advisory lock that the leader holds for as long as it is connected.
+_LEADER = 0x6A6F6202
+# How often to stand for leader, and, while the link is down, to connect and to poll.
+_PERIOD_SECONDS = 1.0
+# How often to measure the database's clock; two quartz clocks part by some 1 ms in 10 s.
+_CLOCK_SECONDS = 10.0
+
+_log = structlog.get_logger(component="link")
+
+
+def jobs_payload(token: str, queue_ids: Collection[int]) -> str:
+    """What is notified when jobs came to queues; the token names the server."""
+    many = len(queue_ids) > _QUEUES_MAX
+    return f"{token} {_JOBS} {_ANY if many else ','.join(map(str, queue_ids))}"
+
+
+def queues_payload(token: str) -> str:
+    """What is notified when the table of queues changed."""
+    return f"{token} {_QUEUES} {_ANY}"
+
+
+def measure(connection: "psycopg.Connection[Any]", source: SteeredSource) -> None:
+    """Steers the source by the database's clock."""
+    sent = source.elapsed()
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    received = source.elapsed()
+    assert row is not None  # noqa: S101  such a SELECT gives one row
+    source.steer(row[0], at=(sent + received) / 2)
+
+
+class Link:
+    """A thread that listens, stands for leader, and measures the database's clock.
+
+    While the connection is down it leads nothing, and has everything looked at once a
+    second, since nothing can be heard.
+    """
+
+    def __init__(
+        self,
+        connect: "Callable[[], psycopg.Connection[Any]]",
+        source: SteeredSource,
+        peers: Peers,
+        token: str,
+    ) -> None:
+        self._connect = connect
+        self._source = source
+        self._peers = peers
+        self._token = token
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self.leads = False
+
+    def start(self) -> None:
+        """Begins to listen."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends, and lets another server lead."""
+        self._stopping.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        down = False
+        while not self._stopping.is_set():
+            try:
+                with self._connect() as connection:
+                    connection.execute(f"LISTEN {CHANNEL}")
+                    if down:
+                        _log.warning("the link to the database is up again")
+                    down = False
+                    self._follow(connection)
+            except psycopg.Error as error:
+                if not down:
+                    reason = str(error).strip()
+                    _log.warning("the link to the database is down", reason=reason)
+                down = True
+            finally:
+                self.leads = False
+            self._look_at_everything()
+            self._stopping.wait(_PERIOD_SECONDS)
+
+    def _follow(self, connection: "psycopg.Connection[Any]") -> None:
+        self._look_at_everything()  # what was not heard before
+        measured = stood = float("-inf")
+        while not self._stopping.is_set():
+            if time.monotonic() - measured > _CLOCK_SECONDS:
+                measure(connection, self._source)
+                measured = time.monotonic()
+            if not self.leads and time.monotonic() - stood > _PERIOD_SECONDS:
+                self._stand(connection)
+                stood = time.monotonic()
+            for notice in connection.notifies(timeout=_PERIOD_SECONDS / 4):
+                self._hear(notice.payload)
+
+    def _stand(self, connection: "psycopg.Connection[Any]") -> None:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER,)).fetchone()
+        self.leads = row is not None and bool(row[0])
+        if self.leads:
+            _log.info("the background duties are this server's")
+
+    def _hear(self, payload: str) -> None:
+        token, kind, what = payload.split(" ")
+        if token == self._token:
+            return
+        if kind == _JOBS:
+            ids = None if what == _ANY else [int(id_) for id_ in what.split(",")]
+            self._peers.jobs_came(ids)
+        else:
+            self._peers.queues_changed()
+
+    def _look_at_everything(self) -> None:
+        self._peers.jobs_came(None)
+        self._peers.queues_changed()

@@ -1,0 +1,241 @@
+"""PostgreSQL: its connections, its key, and what its servers share."""
+
+import secrets
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import structlog
+from sqlalchemy import (
+    URL,
+    Connection,
+    Engine,
+    bindparam,
+    create_engine,
+    event,
+    func,
+    insert,
+    inspect,
+    make_url,
+    select,
+)
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from jobengine.config.settings import URL_FORM, DatabaseUrl
+from jobengine.domain.clock import Clock, SteeredSource, SystemClock
+from jobengine.domain.errors import CannotOpen
+from jobengine.store.contents import Contents
+from jobengine.store.database import Peers
+from jobengine.store.link import CHANNEL, Link, jobs_payload, measure, queues_payload
+from jobengine.store.models import job, master_key
+from jobengine.store.prepared import Prepared
+from jobengine.store.sealed import SALT_BYTES, SealedContents
+from jobengine.store.sealed import master_key as derive
+
+_OLDEST_VERSION = 13
+_READERS = 8
+# Keys of advisory locks, which are a database's own: any numbers that stay the same.
+_MIGRATING, _QUEUES = 0x6A6F6200, 0x6A6F6201
+# A server that is gone is noticed in seconds, on an idle connection and on one in use.
+_NETWORK = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+    "application_name": "jobengine",
+}
+# A writer that hangs lets go of its locks, and one that waits for them gives up, in time
+# for its callers.
+_WRITER_SETTINGS = (
+    "SET lock_timeout = '10s'",
+    "SET idle_in_transaction_session_timeout = '30s'",
+    # What is acknowledged is on disk, also where the database's default is laxer.
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'",
+)
+# A list reads one snapshot for a chunk, as it does in the file.
+_READER_SETTINGS = (
+    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+)
+_NOTIFY = Prepared(select(func.pg_notify(CHANNEL, bindparam("payload"))))
+
+_log = structlog.get_logger(component="store")
+
+
+class PostgresDatabase:
+    """A database that servers share.
+
+    Contents are sealed before they come here (sealed.py); names, times and priorities
+    are stored in the clear.
+    """
+
+    is_new = False
+    contents: Contents
+
+    def __init__(self, url: DatabaseUrl, secret: bytes) -> None:
+        """Connects, and checks the SECRET where the database has seen one. Changes nothing.
+
+        Raises CannotOpen.
+        """
+        self._secret = secret
+        self._url = _parse(url)
+        self.place = self._url.render_as_string(hide_password=True)
+        self.writer = self._engine(_WRITER_SETTINGS, poolclass=NullPool)
+        self.readers = self._engine(
+            _READER_SETTINGS,
+            poolclass=QueuePool,
+            pool_size=_READERS,
+            max_overflow=0,
+            pool_pre_ping=True,
+        )
+        self._source = SteeredSource()
+        self._token = secrets.token_hex(8)
+        self._link: Link | None = None
+        try:
+            with self.readers.connect() as connection:
+                self._check(connection)
+        except (SQLAlchemyError, psycopg.Error) as error:
+            reason = str(_original(error)).strip()
+            raise CannotOpen(f"{self.place} cannot be opened: {reason}") from error
+
+    def clock(self) -> Clock:
+        """The database's clock, or servers would fail each other's jobs."""
+        return SystemClock(self._source)
+
+    @contextmanager
+    def alone(self, connection: Connection) -> Iterator[None]:
+        """See Database."""
+        connection.execute(select(func.pg_advisory_lock(_MIGRATING)))
+        connection.commit()
+        try:
+            yield
+        finally:
+            connection.rollback()
+            connection.execute(select(func.pg_advisory_unlock(_MIGRATING)))
+            connection.commit()
+
+    @contextmanager
+    def migrating(self, connection: Connection) -> Iterator[None]:
+        """See Database."""
+        connection.rollback()
+        with connection.begin():
+            yield
+
+    def prepare_contents(self, connection: Connection) -> None:
+        """Finds the master key of the SECRET, or makes the first one. Raises CannotOpen."""
+        connection.rollback()
+        with connection.begin():
+            if not self._find_key(connection):
+                if connection.execute(select(job.c.id).limit(1)).first() is not None:
+                    raise CannotOpen(f"{self.place} holds jobs, but not the key of their contents")
+                salt = secrets.token_bytes(SALT_BYTES)
+                contents = SealedContents({1: derive(self._secret, salt)})
+                row = {"id": 1, "salt": salt, "canary": contents.canary()}
+                connection.execute(insert(master_key).values(row))
+                self.contents = contents
+
+    def lock_queues(self, connection: Connection) -> None:
+        """See Database."""
+        connection.execute(select(func.pg_advisory_xact_lock(_QUEUES)))
+        self._notify(connection, queues_payload(self._token))
+
+    def announce_jobs(self, connection: Connection, queue_ids: Collection[int]) -> None:
+        """See Database."""
+        self._notify(connection, jobs_payload(self._token, queue_ids))
+
+    def watch(self, peers: Peers) -> None:
+        """See Database."""
+        self._link = Link(self._connect, self._source, peers, self._token)
+        self._link.start()
+
+    def leads(self) -> bool:
+        """See Database."""
+        return self._link is not None and self._link.leads
+
+    def outcome_unknown(self, error: BaseException, connection: Connection) -> bool:
+        """A commit whose answer did not come; an error that the server sent says no."""
+        return connection.dialect.is_disconnect(
+            _original(error), _driver_connection(connection), None
+        )
+
+    def close(self) -> None:
+        """See Database."""
+        if self._link is not None:
+            self._link.stop()
+        self.readers.dispose()
+        self.writer.dispose()
+
+    def _notify(self, connection: Connection, payload: str) -> None:
+        with _NOTIFY.cursor(connection, {"payload": payload}):
+            pass
+
+    def _engine(self, settings: tuple[str, ...], **pool: Any) -> Engine:
+        engine = create_engine(
+            self._url,
+            paramstyle="format",  # Prepared takes parameters by their places
+            connect_args=_NETWORK,
+            isolation_level="READ COMMITTED" if settings is _WRITER_SETTINGS else None,
+            hide_parameters=True,  # an error must not show a payload
+            **pool,
+        )
+
+        @event.listens_for(engine, "connect")
+        def _set(connection: Any, _record: object) -> None:
+            for setting in settings:
+                connection.execute(setting)
+            connection.commit()
+
+        return engine
+
+    def _connect(self) -> "psycopg.Connection[Any]":
+        """A connection of its own, outside the pools, on which each statement commits."""
+        args, options = self.writer.dialect.create_connect_args(self._url)
+        return psycopg.connect(*args, autocommit=True, **{**options, **_NETWORK})
+
+    def _check(self, connection: Connection) -> None:
+        version = _driver_connection(connection).info.server_version // 10_000
+        if version < _OLDEST_VERSION:
+            raise CannotOpen(
+                f"{self.place} is PostgreSQL {version}: expected {_OLDEST_VERSION} or newer"
+            )
+        measure(_driver_connection(connection), self._source)
+        if connection.exec_driver_sql("SHOW fsync").scalar_one() == "off":
+            _log.warning("the database has fsync off: what is acknowledged may be lost")
+        if inspect(connection).has_table(master_key.name):
+            self._find_key(connection)
+
+    def _find_key(self, connection: Connection) -> bool:
+        """Whether the database has a master key, which must be the SECRET's."""
+        rows = connection.execute(select(master_key)).all()
+        keys = {}
+        for row in rows:
+            key = derive(self._secret, row.salt)
+            if SealedContents({row.id: key}).opens(row.canary):
+                keys[row.id] = key
+        if rows and not keys:
+            raise CannotOpen(
+                f"SECRET does not open {self.place}: it is not the SECRET that its jobs were "
+                "stored with. Nothing was changed."
+            )
+        if keys:
+            self.contents = SealedContents(keys)
+        return bool(keys)
+
+
+def _parse(url: DatabaseUrl) -> URL:
+    try:
+        return make_url(url.value).set(drivername="postgresql+psycopg")
+    except ArgumentError:  # which would show the password
+        raise CannotOpen("DATABASE_URL cannot be read: expected " + URL_FORM) from None
+
+
+def _original(error: BaseException) -> Any:
+    """What the driver raised, without what SQLAlchemy wraps around it."""
+    return getattr(error, "orig", error)
+
+
+def _driver_connection(connection: Connection) -> Any:
+    return connection.connection.driver_connection
