@@ -4,6 +4,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,7 +63,7 @@ def databases(request: pytest.FixtureRequest) -> Databases:
 
 
 @pytest.fixture(params=KINDS)
-def database(request: pytest.FixtureRequest, databases: Databases) -> dict[str, str]:
+def database(request: pytest.FixtureRequest, databases: Databases) -> dict[str, Any]:
     """An empty database of each kind, as the environment that names it."""
     return databases.env(request.param)
 
@@ -96,8 +97,10 @@ class Running:
 
     def stop(self) -> None:
         """Ends them all."""
-        for running in (*self._servers.values(), *self._services.values()):
-            running.stop()
+        for server in self._servers.values():
+            server.stop()
+        for service in self._services.values():
+            service.stop()
 
 
 @pytest.fixture(scope="session")

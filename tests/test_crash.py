@@ -3,10 +3,11 @@
 import http.client
 import random
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.harness.client import Api
+from tests.harness.client import Answer, Api
 from tests.harness.server import Server
 
 CRASHES = 20
@@ -25,6 +26,7 @@ class Ledger:
         self.known: dict[str, dict[str, Any] | None] = {}
         self.uncertain: set[str] = set()
         self.claims_in_the_air = 0
+        self.refusals = Counter[str]()
 
 
 class Client(threading.Thread):
@@ -35,10 +37,12 @@ class Client(threading.Thread):
         self._api, self._ledger, self._dice = api, ledger, random.Random(seed)
         self._mine: list[str] = []
         self._touching: str | None = None
+        self._unknown = False
+        self.stopping = False
 
     def run(self) -> None:
         try:
-            while True:
+            while not self.stopping:
                 self._step()
         except (OSError, http.client.HTTPException):
             if self._touching is not None:
@@ -48,25 +52,48 @@ class Client(threading.Thread):
         known, roll = self._ledger.known, self._dice.random()
         self._touching = None
         if roll < 0.5:
-            job = self._api.made(priority=self._dice.randint(1, 100), valid_for=100_000)
-            known.setdefault(job["uid"], job)  # another may have claimed it since
+            answer = self._api.create(priority=self._dice.randint(1, 100), valid_for=100_000)
+            if self._done(answer):
+                job = answer.json()
+                known.setdefault(job["uid"], job)  # another may have claimed it since
         elif roll < 0.75 or not self._mine:
             self._ledger.claims_in_the_air += 1
             answer = self._api.next()
-            self._ledger.claims_in_the_air -= 1
-            if answer.status == 200:
+            done = self._done(answer)
+            if done or not self._unknown:
+                self._ledger.claims_in_the_air -= 1
+            if done and answer.status == 200:
                 job = answer.json()
                 earlier = known.get(job["uid"])
                 assert earlier is None or earlier["state"] == "queued", "handed out twice"
                 known[job["uid"]] = job
                 self._mine.append(job["uid"])
         else:
-            uid = self._touching = self._mine.pop()
-            if self._dice.random() < 0.7:
-                known[uid] = self._api.update(uid, status="complete").json()
-            else:
-                assert self._api.delete(uid).status == 204
-                known[uid] = None
+            self._finish(self._mine.pop())
+
+    def _finish(self, uid: str) -> None:
+        self._touching = uid
+        if self._dice.random() < 0.7:
+            answer = self._api.update(uid, status="complete")
+            if self._done(answer):
+                self._ledger.known[uid] = answer.json()
+        else:
+            answer = self._api.delete(uid)
+            if self._done(answer):
+                assert answer.status == 204
+                self._ledger.known[uid] = None
+
+    def _done(self, answer: Answer) -> bool:
+        """Whether the call was done; not done is a 503, and it may have been none the less."""
+        if answer.status < 500:
+            return True
+        assert answer.status == 503, answer
+        kind = answer.json()["type"].rpartition(":")[2]
+        self._ledger.refusals[kind] += 1
+        self._unknown = kind == "outcome-unknown"
+        if self._touching is not None and self._unknown:
+            self._ledger.uncertain.add(self._touching)
+        return False
 
 
 def check(api: Api, ledger: Ledger) -> None:
@@ -86,10 +113,10 @@ def check(api: Api, ledger: Ledger) -> None:
     ledger.claims_in_the_air = 0
 
 
-def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
+def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, database: dict[str, Any]) -> None:
     ledger, dice = Ledger(), random.Random(99)
     for crash in range(CRASHES):
-        server = Server(tmp_path, CONFIG).start()
+        server = Server(tmp_path, CONFIG, **database).start()
         check(server.api(), ledger)
         before = len(ledger.known)
         clients = [Client(server.api(), ledger, seed=crash * 100 + n) for n in range(CLIENTS)]
@@ -100,6 +127,6 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path) -> None:
         for client in clients:
             client.join()
         assert len(ledger.known) > before, "there was load"
-    with Server(tmp_path, CONFIG) as server:
+    with Server(tmp_path, CONFIG, **database) as server:
         check(server.api(), ledger)
     assert len(ledger.known) > 500

@@ -25,14 +25,15 @@ QUEUES = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n  r: {read: ['*
 class Bench:
     """A service on a clock of its own, whose duties run when a test says so."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: dict[str, str]) -> None:
         self.folder = folder
+        self.database = database
         self.clock = FileClock(folder / "clock")
         self.start(QUEUES)
 
     def start(self, config: str) -> None:
         (self.folder / "config.yml").write_text(config)
-        self.service = Service(launch_in(self.folder), self.clock)
+        self.service = Service(launch_in(self.folder, **self.database), self.clock)
         self.api = Api(WsgiTransport(self.service.app), "q")
 
     def restart(self, config: str) -> None:
@@ -53,8 +54,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path)
+def bench(tmp_path: Path, database: dict[str, str]) -> Iterator[Bench]:
+    made = Bench(tmp_path, database)
     yield made
     made.service.stop()
 

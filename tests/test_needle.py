@@ -3,6 +3,7 @@
 import socket
 from pathlib import Path
 
+from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 
 PAYLOAD, QUEUE, SERVICE = "payload-needle", "queue-needle", "service-needle"
@@ -59,6 +60,24 @@ def test_no_plaintext_while_a_slow_reader_stalls_a_large_list(tmp_path: Path) ->
     assert server.stop() == 0
     left = {path.name: path.read_bytes() for path in (tmp_path / "data").glob("jobs*")}
     assert search(left) == []
+    assert PAYLOAD not in server.stderr
+
+
+def test_no_payload_and_no_secret_in_the_data_directory_of_postgresql(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    server = Server(tmp_path, CONFIG, DATABASE_URL=cluster.new_database()).start()
+    api = server.api(QUEUE, SERVICE)
+    for index in range(20):
+        api.create({"filler": PAYLOAD * (1 + index * 1000), "n": index})
+    for _ in range(5):
+        uid = api.next().json()["uid"]
+        assert api.update(uid, content={"new filler": PAYLOAD * 100}).status == 200
+    cluster.execute("CHECKPOINT")
+    files = {str(p): p.read_bytes() for p in cluster.data.rglob("*") if p.is_file()}
+    found = search(files)
+    assert {needle for _, needle in found} == {QUEUE, SERVICE}, "names are stored in the clear"
+    assert server.stop() == 0
     assert PAYLOAD not in server.stderr
 
 

@@ -14,22 +14,23 @@ from jobengine.domain.errors import Stopping, StoreFailed, UnknownJob
 from jobengine.domain.job import Changes, State
 from jobengine.domain.queue import Queue
 from jobengine.store.batch import Batch
+from jobengine.store.database import open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.operations import Claim, Create, Delete, NewJob, Operation, Task, Update
 from jobengine.store.queues import WantedQueue, reconcile
 from jobengine.store.reads import Reads
-from jobengine.store.sqlcipher import SqlcipherFile
 from jobengine.store.writer import Writer
+from tests.conftest import launch_in
 from tests.harness.clock import FileClock
 
 NOW = 1_800_000_000
 
 
 class Store:
-    """An encrypted file with one queue, a writer that is not started, and a job maker."""
+    """A database with two queues, a writer that is not started, and a job maker."""
 
-    def __init__(self, folder: Path) -> None:
-        self.file = SqlcipherFile(folder / "jobs.queuedb", b"secret")
+    def __init__(self, folder: Path, database: dict[str, str]) -> None:
+        self.file = open_database(launch_in(folder, **database).database, b"secret")
         upgrade(self.file)
         clock = FileClock(folder / "clock")
         clock.set(NOW)
@@ -74,8 +75,8 @@ class Store:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    made = Store(tmp_path)
+def store(tmp_path: Path, database: dict[str, str]) -> Iterator[Store]:
+    made = Store(tmp_path, database)
     yield made
     made.file.close()
 
@@ -272,7 +273,8 @@ def test_first_in_first_out_holds_across_a_clock_that_was_set_back(store: Store)
     assert [job.uid[-1] for job in claim.outcome()] == [str(first[-1]), str(second[-1])]
 
 
-def test_a_batch_costs_a_bounded_number_of_statements(store: Store) -> None:
+def test_a_batch_costs_a_bounded_number_of_statements(tmp_path: Path) -> None:
+    store = Store(tmp_path, {})  # the same statements go to PostgreSQL
     uids = [store.create() for _ in range(200)]
     statements: list[str] = []
     raw = store.file.writer.raw_connection()

@@ -60,9 +60,6 @@ class Database(Protocol):
     def leads(self) -> bool:
         """Whether the background duties are this server's, and no other's."""
 
-    def outcome_unknown(self, error: BaseException, connection: Connection) -> bool:
-        """Whether what a failed commit raised leaves open if it was done."""
-
     def close(self) -> None:
         """Closes every connection."""
 

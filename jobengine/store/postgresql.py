@@ -155,12 +155,6 @@ class PostgresDatabase:
         """See Database."""
         return self._link is not None and self._link.leads
 
-    def outcome_unknown(self, error: BaseException, connection: Connection) -> bool:
-        """A commit whose answer did not come; an error that the server sent says no."""
-        return connection.dialect.is_disconnect(
-            _original(error), _driver_connection(connection), None
-        )
-
     def close(self) -> None:
         """See Database."""
         if self._link is not None:

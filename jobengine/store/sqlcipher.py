@@ -147,10 +147,6 @@ class SqlcipherFile:
         """Always: there is no other server."""
         return True
 
-    def outcome_unknown(self, _error: BaseException, _connection: Connection) -> bool:
-        """Never: a commit that fails was not done."""
-        return False
-
     def _engine(self, creator: Any, **pool: Any) -> Engine:
         # The plain pysqlite dialect: the pysqlcipher one's pool closes connections in use.
         return create_engine(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import Connection, RootTransaction, literal, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import OutcomeUnknown, Stopping, StoreFailed, Unavailable
@@ -28,6 +28,9 @@ T = TypeVar("T")
 _BATCH_MAX = 512
 
 Run = Callable[[Batch, Sequence[Operation[Any]], Collection[int]], Collection[int]]
+
+# How long a failed commit counts before it is looked whether the next one fails too.
+_RETRY_SECONDS = 1.0
 
 _UNKNOWN = (
     "the database was lost while it committed: the change may have been made, or may not; "
@@ -62,7 +65,8 @@ class Writer:
         self._stopped = threading.Event()
         self._connection: Connection | None = None
         self._parked = ParkedClaims()
-        self._failing = False
+        # When a commit failed, by Clock.elapsed; None once one has succeeded.
+        self._failed_at: float | None = None
 
     def start(self) -> None:
         """Begins to take operations."""
@@ -96,8 +100,11 @@ class Writer:
         """Raises Unavailable where operations are not taken, or the last commit failed."""
         if self._stopped.is_set() or not self._thread.is_alive():
             raise Stopping("the server is shutting down")
-        if self._failing:
-            self.submit(Task(_nothing))  # whether it still does
+        if self._failed_at is None:
+            return
+        if self._clock.elapsed() - self._failed_at < _RETRY_SECONDS:
+            raise StoreFailed("the database could not commit when it was last asked to")
+        self.submit(Task(_nothing))  # without other calls, nothing else would find out
 
     def wake(self, queue_ids: Collection[int] | None) -> None:
         """Has the claims that wait look again, on queues that another server fed."""
@@ -152,13 +159,13 @@ class Writer:
         operations = [o for submission in submissions for o in submission.operations]
         try:
             self._commit(operations, woken)
-            if self._failing:
+            if self._failed_at is not None:
                 _log.warning("the database commits again")
-            self._failing = False
+            self._failed_at = None
         except Exception as error:  # noqa: BLE001  logged, and told to every caller
-            if not self._failing:
+            if self._failed_at is None:
                 _log.exception("commit failed", operations=len(operations))
-            self._failing = True
+            self._failed_at = self._clock.elapsed()
             failure: Unavailable = (
                 error
                 if isinstance(error, OutcomeUnknown)
@@ -169,7 +176,7 @@ class Writer:
                 operation.refuse(failure)
         finally:
             self._release(submissions)
-            if self._failing:
+            if self._failed_at is not None:
                 self._renew()
 
     def _commit(self, operations: Sequence[Operation[Any]], woken: Collection[int]) -> None:
@@ -208,7 +215,8 @@ class Writer:
             transaction.commit()
         except BaseException as error:
             self._parked.reset()
-            if self._database.outcome_unknown(error, connection):
+            # An error that the database sent says that it was not done; a lost one nothing.
+            if isinstance(error, DBAPIError) and error.connection_invalidated:
                 raise OutcomeUnknown(_UNKNOWN) from error
             raise
         self._parked.release_served()

@@ -71,7 +71,7 @@ class Cluster:
     def execute(self, statement: str, *values: Any) -> list[Any]:
         """Runs a statement as the superuser; its rows."""
         with self.connect() as connection:
-            cursor = connection.execute(statement, values or None)  # type: ignore[arg-type]  # a str
+            cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
     def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":

@@ -57,7 +57,7 @@ class DutyRunner:
         self._watch_clock()
         done: dict[str, Counter[str]] = {duty.event: Counter() for duty in self._duties}
         pending, reported = list(self._duties), time.monotonic()
-        while pending and not self._stop.is_set() and self._leads():
+        while pending and not self._stop.is_set():
             pending = [duty for duty in pending if self._chunk(duty, done[duty.event])]
             if time.monotonic() - reported > _REPORT_SECONDS:
                 self._report(done)

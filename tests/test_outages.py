@@ -1,0 +1,163 @@
+"""PostgreSQL going away, at any moment: what is answered, what is lost, what comes back."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from tests.harness.client import Answer, Api
+from tests.harness.postgresql import Cluster
+from tests.harness.proxy import Proxy
+from tests.harness.server import Server
+from tests.test_bad_input import assert_problem
+from tests.test_crash import CLIENTS, CONFIG, Client, Ledger, check
+
+TERMINATIONS = 50
+_PATIENCE_SECONDS = 30
+
+
+@pytest.fixture
+def own_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """A PostgreSQL that the test may stop."""
+    with Cluster(tmp_path / "postgresql") as running:
+        yield running
+
+
+def until_done(call: Callable[[], Answer], status: int) -> Answer:
+    """Calls until that is the answer; every other answer is a 503 with Retry-After."""
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while (answer := call()).status != status:
+        assert answer.status in (200, 201, 503), answer
+        assert answer.status != 503 or int(answer.headers["retry-after"]) > 0
+        assert time.monotonic() < deadline, answer
+    return answer
+
+
+def ready(api: Api) -> Answer:
+    return api.send("GET", "/readyz")
+
+
+def test_nothing_acknowledged_is_lost_when_backends_are_terminated(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    url = cluster.new_database()
+    name = url.rpartition("/")[2]
+    ledger = Ledger()
+    with Server(tmp_path, CONFIG, DATABASE_URL=url) as server:
+        clients = [Client(server.api(), ledger, seed=number) for number in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        ended = 0
+        while ended < TERMINATIONS:
+            clients[0].join(0.05)
+            ended += len(
+                cluster.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s",
+                    name,
+                )
+            )
+        for client in clients:
+            client.stopping = True
+        for client in clients:
+            client.join()
+        api = server.api()
+        until_done(lambda: ready(api), 200)
+        check(api, ledger)
+        assert len(ledger.known) > 100, "there was load"
+        assert api.create().status == 201
+    assert "Traceback" not in server.stderr or "terminat" in server.stderr
+
+
+def test_a_restart_of_the_database_needs_no_restart_of_the_server(
+    tmp_path: Path, own_cluster: Cluster
+) -> None:
+    with Server(tmp_path, CONFIG, DATABASE_URL=own_cluster.new_database()) as server:
+        api = server.api()
+        made = api.made()
+        own_cluster.stop()
+        assert_problem(until_done(lambda: api.create(), 503), 503)
+        assert_problem(until_done(lambda: api.get(made["uid"]), 503), 503, "store-failed")
+        assert_problem(until_done(lambda: ready(api), 503), 503)
+        assert api.send("GET", "/livez").status == 200
+        own_cluster.start()
+        until_done(lambda: ready(api), 200)
+        until_done(lambda: api.create(), 201)
+        assert api.get(made["uid"]).json() == made
+
+
+def test_the_database_killed_and_back_has_what_was_acknowledged(
+    tmp_path: Path, own_cluster: Cluster
+) -> None:
+    ledger = Ledger()
+    with Server(tmp_path, CONFIG, DATABASE_URL=own_cluster.new_database()) as server:
+        for crash in range(3):
+            before = len(ledger.known)
+            clients = [Client(server.api(), ledger, seed=crash * 100 + n) for n in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            clients[0].join(0.5)
+            own_cluster.stop(signal.SIGQUIT)  # an immediate shutdown: as a crash
+            for client in clients:
+                client.stopping = True
+            for client in clients:
+                client.join()
+            own_cluster.start()
+            api = server.api()
+            until_done(partial(ready, api), 200)
+            check(api, ledger)
+            assert len(ledger.known) > before, "there was load"
+
+
+@pytest.mark.parametrize(("when", "jobs"), [("before", {0}), ("during", {0, 1}), ("after", {1})])
+def test_a_connection_cut_at_the_commit_leaves_the_outcome_unknown(
+    tmp_path: Path, cluster: Cluster, when: str, jobs: set[int]
+) -> None:
+    url = cluster.new_database()
+    with Proxy(cluster.port) as proxy:
+        through = url.replace(str(cluster.port), str(proxy.port))
+        with Server(tmp_path, CONFIG, DATABASE_URL=through) as server:
+            api = server.api()
+            proxy.arm(b"COMMIT\0", when)
+            answer = api.create({"n": 1})
+            assert proxy.cuts == 1
+            assert_problem(answer, 503, "outcome-unknown")
+            assert int(answer.headers["retry-after"]) > 0
+            assert api.create({"n": 2}).status == 201, "the next call finds a new connection"
+            assert len([job for job in api.listed() if job["content"]["n"] == 1]) in jobs
+
+
+def test_a_connection_cut_before_the_commit_is_not_even_noticed(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    url = cluster.new_database()
+    with Proxy(cluster.port) as proxy:
+        through = url.replace(str(cluster.port), str(proxy.port))
+        with Server(tmp_path, CONFIG, DATABASE_URL=through) as server:
+            api = server.api()
+            first = api.made()
+            for when in ("before", "during", "after"):
+                calls: list[Callable[[], Answer]] = [
+                    partial(api.create, {"n": 1}),
+                    partial(api.update, first["uid"], priority=7),
+                    api.next,
+                ]
+                for call in calls:
+                    proxy.arm(b"job", when)
+                    assert call().status in (200, 201)
+            assert proxy.cuts == 9
+            assert len(api.listed()) == 4
+
+
+def test_a_database_that_is_not_there_is_no_start(tmp_path: Path) -> None:
+    with Proxy(1) as nobody:
+        port = nobody.port
+    url = f"postgresql://user:hidden-password@127.0.0.1:{port}/jobs"
+    server = Server(tmp_path, CONFIG, DATABASE_URL=url)
+    server.launch()
+    code, printed = server.result()
+    assert code == 1
+    assert "cannot be opened" in printed
+    assert "hidden-password" not in printed
