@@ -28,7 +28,7 @@ def migrate_by_hand() -> None:
     launch = read_environment(os.environ)
     database = open_database(launch.database, launch.secret.value)
     try:
-        with database.writer.connect() as connection, database.alone(connection):
+        with database.writer.connect() as connection, database.migrations_locked(connection):
             migrate(database, connection)
     finally:
         database.close()

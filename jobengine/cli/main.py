@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from jobengine import __version__
+from jobengine.cli.move import move
 from jobengine.cli.serve import serve
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotStart, ConfigRefused
@@ -24,7 +25,7 @@ Examples:
 )
 @click.version_option(__version__)
 def commands() -> None:
-    """JobEngine: a job queue over plain HTTP, in one AES-encrypted file.
+    """JobEngine: a job queue over plain HTTP, in one AES-encrypted file or on PostgreSQL.
 
     Applications create jobs in named queues, others claim them in order of priority and
     mark them complete or failed. `serve` is all that is needed.
@@ -32,6 +33,7 @@ def commands() -> None:
 
 
 commands.add_command(serve)
+commands.add_command(move)
 
 
 def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:

@@ -39,7 +39,7 @@ class Database(Protocol):
     def clock(self) -> Clock:
         """The clock that all the servers on it share."""
 
-    def alone(self, connection: Connection) -> AbstractContextManager[None]:
+    def migrations_locked(self, connection: Connection) -> AbstractContextManager[None]:
         """Keeps other servers from migrating at the same time."""
 
     def migrating(self, connection: Connection) -> AbstractContextManager[None]:
@@ -54,6 +54,9 @@ class Database(Protocol):
     def announce_jobs(self, connection: Connection, queue_ids: Collection[int]) -> None:
         """Has the commit tell the other servers that jobs came to the queues."""
 
+    def ids_were_copied(self, connection: Connection) -> None:
+        """Makes new ids follow those that rows were inserted with."""
+
     def watch(self, peers: Peers) -> None:
         """Begins to listen to the other servers, and to stand for their leader."""
 
@@ -64,8 +67,11 @@ class Database(Protocol):
         """Closes every connection."""
 
 
-def open_database(place: Path | DatabaseUrl, secret: bytes) -> Database:
-    """The database, which belongs to this process where it is a file. Raises CannotOpen."""
+def open_database(place: Path | DatabaseUrl, secret: bytes, *, alone: bool = False) -> Database:
+    """The database. `alone`: no server may use it, as is always so for a file.
+
+    Raises CannotOpen.
+    """
     if isinstance(place, Path):
         from jobengine.store.sqlcipher import SqlcipherFile
 
@@ -76,4 +82,4 @@ def open_database(place: Path | DatabaseUrl, secret: bytes) -> Database:
         raise CannotOpen(
             f"PostgreSQL needs {error.name}: pip install 'jobengine[postgresql]'"
         ) from error
-    return PostgresDatabase(place, secret)
+    return PostgresDatabase(place, secret, alone=alone)

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import structlog
@@ -15,8 +15,9 @@ CHANNEL = "jobengine"
 # A payload must be shorter than 8,000 bytes; one for so many queues says "any".
 _QUEUES_MAX = 300
 _JOBS, _QUEUES, _ANY = "jobs", "queues", "*"
-# The key of the advisory lock that the leader holds for as long as it is connected.
-_LEADER = 0x6A6F6202
+# The keys of advisory locks: the leader holds one for as long as it is connected, and
+# every server a share of the other.
+_LEADER, _SERVING = 0x6A6F6202, 0x6A6F6203
 # How often to stand for leader, and, while the link is down, to connect and to poll.
 _PERIOD_SECONDS = 1.0
 # How often to measure the database's clock; two quartz clocks part by some 1 ms in 10 s.
@@ -34,6 +35,21 @@ def jobs_payload(token: str, queue_ids: Collection[int]) -> str:
 def queues_payload(token: str) -> str:
     """What is notified when the table of queues changed."""
     return f"{token} {_QUEUES} {_ANY}"
+
+
+def take_shared(connection: "psycopg.Connection[Any]") -> bool:
+    """Holds the database as a server, with others; False where a command has it alone."""
+    return _took(connection, "SELECT pg_try_advisory_lock_shared(%s)", _SERVING)
+
+
+def take_alone(connection: "psycopg.Connection[Any]") -> bool:
+    """Holds the database alone; False where a server or a command has it."""
+    return _took(connection, "SELECT pg_try_advisory_lock(%s)", _SERVING)
+
+
+def _took(connection: "psycopg.Connection[Any]", statement: LiteralString, key: int) -> bool:
+    row = connection.execute(statement, (key,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def measure(connection: "psycopg.Connection[Any]", source: SteeredSource) -> None:
@@ -81,6 +97,8 @@ class Link:
         while not self._stopping.is_set():
             try:
                 with self._connect() as connection:
+                    if not take_shared(connection):
+                        _log.error("another command uses the database, and this server with it")
                     connection.execute(f"LISTEN {CHANNEL}")
                     if down:
                         _log.warning("the link to the database is up again")
@@ -110,8 +128,7 @@ class Link:
                 self._hear(notice.payload)
 
     def _stand(self, connection: "psycopg.Connection[Any]") -> None:
-        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_LEADER,)).fetchone()
-        self.leads = row is not None and bool(row[0])
+        self.leads = _took(connection, "SELECT pg_try_advisory_lock(%s)", _LEADER)
         if self.leads:
             _log.info("the background duties are this server's")
 

@@ -25,7 +25,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
     Raises CannotOpen where the database was made by a newer version.
     """
-    with database.writer.connect() as connection, database.alone(connection):
+    with database.writer.connect() as connection, database.migrations_locked(connection):
         _upgrade(database, connection, revision)
         if revision == "head":
             database.prepare_contents(connection)
@@ -49,7 +49,7 @@ def _upgrade(database: Database, connection: Connection, revision: str) -> None:
 
 def downgrade(database: Database, revision: str) -> None:
     """Takes the schema back to the revision ("base" for nothing), in one transaction."""
-    with database.writer.connect() as connection, database.alone(connection):
+    with database.writer.connect() as connection, database.migrations_locked(connection):
         command.downgrade(_config(database, connection), revision)
 
 

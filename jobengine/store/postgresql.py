@@ -28,8 +28,16 @@ from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents
 from jobengine.store.database import Peers
-from jobengine.store.link import CHANNEL, Link, jobs_payload, measure, queues_payload
-from jobengine.store.models import job, master_key
+from jobengine.store.link import (
+    CHANNEL,
+    Link,
+    jobs_payload,
+    measure,
+    queues_payload,
+    take_alone,
+    take_shared,
+)
+from jobengine.store.models import job, master_key, queue
 from jobengine.store.prepared import Prepared
 from jobengine.store.sealed import SALT_BYTES, SealedContents
 from jobengine.store.sealed import master_key as derive
@@ -75,10 +83,11 @@ class PostgresDatabase:
     is_new = False
     contents: Contents
 
-    def __init__(self, url: DatabaseUrl, secret: bytes) -> None:
+    def __init__(self, url: DatabaseUrl, secret: bytes, *, alone: bool = False) -> None:
         """Connects, and checks the SECRET where the database has seen one. Changes nothing.
 
-        Raises CannotOpen.
+        `alone` refuses a database that a server uses, and keeps servers away. Raises
+        CannotOpen.
         """
         self._secret = secret
         self._url = _parse(url)
@@ -94,7 +103,9 @@ class PostgresDatabase:
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
         self._link: Link | None = None
+        self._alone: psycopg.Connection[Any] | None = None
         try:
+            self._enter(alone=alone)
             with self.readers.connect() as connection:
                 self._check(connection)
         except (SQLAlchemyError, psycopg.Error) as error:
@@ -106,7 +117,7 @@ class PostgresDatabase:
         return SystemClock(self._source)
 
     @contextmanager
-    def alone(self, connection: Connection) -> Iterator[None]:
+    def migrations_locked(self, connection: Connection) -> Iterator[None]:
         """See Database."""
         connection.execute(select(func.pg_advisory_lock(_MIGRATING)))
         connection.commit()
@@ -146,6 +157,13 @@ class PostgresDatabase:
         """See Database."""
         self._notify(connection, jobs_payload(self._token, queue_ids))
 
+    def ids_were_copied(self, connection: Connection) -> None:
+        """See Database."""
+        for table in (queue, job):
+            sequence = func.pg_get_serial_sequence(table.name, "id")
+            newest = select(func.max(table.c.id)).scalar_subquery()
+            connection.execute(select(func.setval(sequence, newest)))
+
     def watch(self, peers: Peers) -> None:
         """See Database."""
         self._link = Link(self._connect, self._source, peers, self._token)
@@ -159,8 +177,25 @@ class PostgresDatabase:
         """See Database."""
         if self._link is not None:
             self._link.stop()
+        if self._alone is not None:
+            self._alone.close()
         self.readers.dispose()
         self.writer.dispose()
+
+    def _enter(self, *, alone: bool) -> None:
+        """Sees that servers, and who wants to be alone, keep away from each other."""
+        connection = self._connect()
+        if not (take_alone if alone else take_shared)(connection):
+            connection.close()
+            raise CannotOpen(
+                f"{self.place} is in use by a server: stop every server on it first"
+                if alone
+                else f"{self.place} is in use by another command: wait for its end"
+            )
+        if alone:
+            self._alone = connection  # which holds the lock for as long as it is open
+        else:
+            connection.close()  # the link takes it again
 
     def _notify(self, connection: Connection, payload: str) -> None:
         with _NOTIFY.cursor(connection, {"payload": payload}):

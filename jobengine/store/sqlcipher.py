@@ -106,7 +106,7 @@ class SqlcipherFile:
         """The machine's."""
         return SystemClock()
 
-    def alone(self, _connection: Connection) -> AbstractContextManager[None]:
+    def migrations_locked(self, _connection: Connection) -> AbstractContextManager[None]:
         """Nothing to do: the file belongs to this process."""
         return nullcontext()
 
@@ -139,6 +139,9 @@ class SqlcipherFile:
 
     def announce_jobs(self, _connection: Connection, _queue_ids: Collection[int]) -> None:
         """Nothing to do: there is nobody to hear it."""
+
+    def ids_were_copied(self, _connection: Connection) -> None:
+        """Nothing to do: SQLite counts on from the highest."""
 
     def watch(self, _peers: Peers) -> None:
         """Nothing to do: there is nothing to hear."""

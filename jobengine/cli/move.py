@@ -1,0 +1,85 @@
+"""`jobengine move`."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import click
+
+from jobengine.cli import logs
+from jobengine.config.environment import database_place, read_environment
+from jobengine.config.settings import DatabaseUrl
+from jobengine.domain.errors import ConfigRefused
+from jobengine.store.database import Database, open_database
+from jobengine.store.migrate import upgrade
+from jobengine.store.move import Move
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  SECRET=... jobengine move --db ./jobs.queuedb --to postgresql+psycopg://user@host/jobs
+  SECRET=... DATABASE_URL=postgresql+psycopg://... jobengine move --to ./jobs.queuedb
+
+\b
+Environment:
+  SECRET, SECRET_FILE, DB_PATH, DATABASE_URL  as for `jobengine serve`: where to move from
+
+\b
+Exit codes:
+  0  moved, and compared
+  1  SECRET is missing or wrong, a database cannot be opened or is in use, or they differ
+  2  a mistake in the environment or the command line
+"""
+)
+@click.option(
+    "--db", type=click.Path(path_type=Path), help="The database file to move from; over DB_PATH."
+)
+@click.option("--database-url", help="The PostgreSQL database to move from; over DATABASE_URL.")
+@click.option(
+    "--to",
+    required=True,
+    metavar="DATABASE_URL|FILE",
+    help="Where to move to: an empty database, or one that a move was begun to.",
+)
+def move(db: Path | None, database_url: str | None, to: str) -> None:
+    """Copy all queues and jobs from one database to another, and compare the two.
+
+    From an encrypted file to PostgreSQL or back, under the same SECRET. No server may run on
+    either. What is moved stays where it was; a move that was cut off goes on where it ended
+    when it is started again.
+    """
+    launch = read_environment(os.environ, database=db, url=database_url)
+    logs.set_up("warning")
+    with ExitStack() as open_:
+        source = _open(launch.database, launch.secret.value, open_)
+        target = _open(_place(to), launch.secret.value, open_)
+        moving = Move(source, target)
+        _show("copying", moving.jobs, moving.copy())
+        _show("comparing", moving.jobs, moving.verify())
+    click.echo(f"{moving.jobs:,} jobs moved to {target.place}; SHA-256 {moving.checksum}")
+
+
+def _place(to: str) -> Path | DatabaseUrl:
+    if "://" not in to:
+        return Path(to).resolve()
+    mistakes: list[str] = []
+    place = database_place({"DATABASE_URL": to}, mistakes)
+    if mistakes:
+        raise ConfigRefused("--to", mistakes)
+    return place
+
+
+def _open(place: Path | DatabaseUrl, secret: bytes, open_: ExitStack) -> Database:
+    database = open_database(place, secret, alone=True)
+    open_.enter_context(closing(database))
+    upgrade(database)
+    return database
+
+
+def _show(label: str, jobs: int, chunks: Iterator[int]) -> None:
+    with click.progressbar(length=jobs, label=label, file=sys.stderr) as bar:
+        for done in chunks:
+            bar.update(done)

@@ -1,0 +1,122 @@
+"""Moving house: all queues and jobs of one database, copied to another and compared.
+
+Ids are copied too, since they say who came first.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, bindparam, func, insert, select
+
+from jobengine.domain.errors import CannotOpen
+from jobengine.store.database import Database
+from jobengine.store.models import job, queue
+from jobengine.store.prepared import Prepared
+from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS
+
+# What is read and committed at once: so many jobs, or so many bytes of content.
+_CHUNK_JOBS = 1000
+_CHUNK_BYTES = 16 * 1024 * 1024
+
+_NAMES = tuple(column.name for column in JOB_COLUMNS)
+_INSERT = Prepared(insert(job).values({name: bindparam(name) for name in _NAMES}), order=_NAMES)
+_CHUNK = (
+    select(*BRIEF_COLUMNS)
+    .where(job.c.id > bindparam("after"))
+    .order_by(job.c.id)
+    .limit(_CHUNK_JOBS)
+)
+_CONTENT = select(job.c.content).where(job.c.id == bindparam("id"))
+
+# A row of JOB_COLUMNS, with the content as its client sent it.
+_Row = tuple[Any, ...]
+
+
+class Move:
+    """A copy from one database, at rest, to another that is empty or was begun before."""
+
+    def __init__(self, source: Database, target: Database) -> None:
+        """Copies the queues, which are few. Raises CannotOpen where the target has others."""
+        self._source = source
+        self._target = target
+        self.jobs = _count(source)
+        self.checksum = ""
+        with source.readers.connect() as connection:
+            queues = [tuple(row) for row in connection.execute(select(queue).order_by(queue.c.id))]
+        with target.writer.begin() as connection:
+            there = [tuple(row) for row in connection.execute(select(queue).order_by(queue.c.id))]
+            if there and there != queues:
+                raise CannotOpen(
+                    f"{target.place} has queues of its own: expected an empty database, or one "
+                    "that an earlier move from the same source has begun to fill"
+                )
+            if queues and not there:
+                connection.execute(
+                    insert(queue), [dict(zip(queue.c.keys(), row, strict=True)) for row in queues]
+                )
+
+    def copy(self) -> Iterator[int]:
+        """Copies the jobs that are not there yet; gives how many, chunk by chunk.
+
+        Each chunk is one commit, so that a copy that was cut off goes on from there.
+        """
+        with self._target.readers.connect() as connection:
+            after = connection.execute(select(func.max(job.c.id))).scalar_one() or 0
+        yield _count(self._target)
+        while rows := _chunk(self._source, after):
+            after = rows[-1][0]
+            sealed = [(*row[:-1], self._target.contents.seal(row[1], row[-1])) for row in rows]
+            with self._target.writer.begin() as connection:
+                _INSERT.many(connection, sealed)
+            yield len(rows)
+        with self._target.writer.begin() as connection:
+            self._target.ids_were_copied(connection)
+
+    def verify(self) -> Iterator[int]:
+        """Reads both and compares; gives how many jobs, chunk by chunk.
+
+        Notes the SHA-256 of all jobs in `checksum`. Raises CannotOpen where they differ.
+        """
+        there = _count(self._target)
+        if there != self.jobs:
+            raise CannotOpen(f"{self._target.place} has {there} jobs, the source {self.jobs}")
+        digest = hashlib.sha256()
+        after = 0
+        while rows := _chunk(self._source, after):
+            if rows != _chunk(self._target, after):
+                raise CannotOpen(
+                    f"{self._target.place} differs from the source after the job of id {after}: "
+                    "one of the two was changed meanwhile; move to an empty database"
+                )
+            after = rows[-1][0]
+            digest.update(msgspec.msgpack.encode(rows))
+            yield len(rows)
+        self.checksum = digest.hexdigest()
+
+
+def _count(database: Database) -> int:
+    with database.readers.connect() as connection:
+        return connection.execute(select(func.count()).select_from(job)).scalar_one()
+
+
+def _chunk(database: Database, after: int) -> list[_Row]:
+    """The jobs that follow an id, as many as make a chunk; none at the end."""
+    rows: list[_Row] = []
+    size = 0
+    with database.readers.connect() as connection:
+        for row in connection.execute(_CHUNK, {"after": after}):
+            content = _opened(database, connection, row)
+            size += len(content)
+            if rows and size > _CHUNK_BYTES:
+                break
+            rows.append((*row[:-1], content))
+    return rows
+
+
+def _opened(database: Database, connection: Connection, row: Any) -> bytes:
+    content = row.content
+    if content is None:
+        content = connection.execute(_CONTENT, {"id": row.id}).scalar_one()
+    return database.contents.open(row.uid, content)

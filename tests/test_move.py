@@ -1,0 +1,165 @@
+"""Moving house: an encrypted file to PostgreSQL, and back."""
+
+import os
+import subprocess
+import sys
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobengine.config.settings import DatabaseUrl
+from jobengine.domain.errors import CannotOpen
+from jobengine.store.database import open_database
+from jobengine.store.migrate import upgrade
+from jobengine.store.move import Move
+from tests.harness.client import Api
+from tests.harness.postgresql import Cluster
+from tests.harness.server import CHECKOUT, SECRET, Server
+
+OPEN = "{read: ['*'], write: ['*']}"
+CONFIG = f"version: 1\nqueues:\n  q: {OPEN}\n  r: {OPEN}\n"
+
+
+@pytest.fixture
+def url(cluster: Cluster) -> str:
+    return cluster.new_database()
+
+
+def move(to: str, secret: str = SECRET, **env: str) -> "subprocess.CompletedProcess[str]":
+    """The command, in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobengine", "move", "--to", to],
+        env={**os.environ, "SECRET": secret, **env},
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def fill(api: Api, jobs: int) -> None:
+    drafts = [{"content": {"n": n}, "valid_for": 600, "priority": 1 + n % 3} for n in range(jobs)]
+    for at in range(0, jobs, 500):
+        api.send("PUT", "/api/v1/jobs/create", drafts[at : at + 500])
+
+
+def filled(folder: Path, jobs: int = 0, **env: Any) -> list[Any]:
+    """Makes a database with jobs in every state; the lists of its queues."""
+    with Server(folder, CONFIG, **env) as server:
+        for state in ("queued", "inprogress", "complete", "failed"):
+            server.api().made(state, content={"state": state}, priority=7)
+        server.api("r").made(content={"filler": "x" * 900_000})
+        fill(server.api(), jobs)
+        return lists(server)
+
+
+def lists(server: Server) -> list[Any]:
+    return [server.api(name).listed() for name in ("q", "r")]
+
+
+def test_there_and_back_again(tmp_path: Path, url: str) -> None:
+    before = filled(tmp_path / "a", 1200)
+    there = move(url, DB_PATH=str(tmp_path / "a" / "jobs.queuedb"))
+    assert there.returncode == 0, there.stderr
+    assert there.stdout.startswith("1,205 jobs moved to postgresql+psycopg://")
+    with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
+        assert lists(server) == before
+        before[0].insert(0, server.api().made(priority=100))
+        assert lists(server) == before
+        assert server.api().next().json()["uid"] == before[0].pop(0)["uid"]
+        left = lists(server)
+    back = move(str(tmp_path / "c" / "jobs.queuedb"), DATABASE_URL=url)
+    assert back.returncode == 0, back.stderr
+    with Server(tmp_path / "c", CONFIG) as server:
+        assert lists(server) == left
+        newest = server.api().made(priority=7)
+        assert lists(server)[0].index(newest) == 5, "behind all of its priority"
+
+
+def test_a_move_that_was_cut_off_goes_on(tmp_path: Path, url: str) -> None:
+    before = filled(tmp_path / "a", 5000)
+    path = tmp_path / "a" / "jobs.queuedb"
+    source = open_database(path, SECRET.encode())
+    target = open_database(DatabaseUrl(url), SECRET.encode(), alone=True)
+    upgrade(target)
+    begun = list(islice(Move(source, target).copy(), 3))
+    assert begun[0] == 0
+    assert 0 < sum(begun) < 5000
+    source.close()
+    target.close()
+    assert move(url, DB_PATH=str(path)).returncode == 0
+    assert move(url, DB_PATH=str(path)).returncode == 0, "a second time, nothing is left to do"
+    with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
+        assert lists(server) == before
+
+
+def test_nothing_moves_beside_a_live_server(tmp_path: Path, url: str) -> None:
+    filled(tmp_path / "a")
+    path = str(tmp_path / "a" / "jobs.queuedb")
+    with Server(tmp_path / "a", CONFIG):
+        refused = move(url, DB_PATH=path)
+        assert refused.returncode == 1
+        assert "in use by process" in refused.stderr
+    with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
+        server.wait_for("the background duties are this server's")
+        refused = move(url, DB_PATH=path)
+        assert refused.returncode == 1
+        assert "in use by a server" in refused.stderr
+        assert server.api().listed() == []
+
+
+def test_no_server_starts_beside_a_move(tmp_path: Path, url: str) -> None:
+    moving = open_database(DatabaseUrl(url), SECRET.encode(), alone=True)
+    server = Server(tmp_path, CONFIG, DATABASE_URL=url)
+    server.launch()
+    code, printed = server.result()
+    moving.close()
+    assert code == 1
+    assert "in use by another command" in printed
+
+
+def test_a_target_that_is_not_a_copy_is_refused_and_left_as_it_was(
+    tmp_path: Path, url: str
+) -> None:
+    filled(tmp_path / "a")
+    path = str(tmp_path / "a" / "jobs.queuedb")
+    other = CONFIG.replace("  r:", "  s:")
+    with Server(tmp_path / "b", other, DATABASE_URL=url) as server:
+        made = server.api().made()
+    refused = move(url, DB_PATH=path)
+    assert refused.returncode == 1
+    assert "queues of its own" in refused.stderr
+    with Server(tmp_path / "b", other, DATABASE_URL=url) as server:
+        assert server.api().listed() == [made]
+
+
+def test_a_target_that_changed_meanwhile_is_noticed(
+    tmp_path: Path, url: str, cluster: Cluster
+) -> None:
+    filled(tmp_path / "a", 100)
+    path = tmp_path / "a" / "jobs.queuedb"
+    assert move(url, DB_PATH=str(path)).returncode == 0
+    source = open_database(path, SECRET.encode())
+    target = open_database(DatabaseUrl(url), SECRET.encode(), alone=True)
+    upgrade(target)
+    for change in ("UPDATE job SET priority = 99 WHERE id = 50", "DELETE FROM job WHERE id = 50"):
+        with target.writer.begin() as connection:
+            connection.exec_driver_sql(change)
+        with pytest.raises(CannotOpen, match=r"differs|has 103 jobs"):
+            list(Move(source, target).verify())
+    source.close()
+    target.close()
+
+
+def test_what_cannot_be_opened_is_said(tmp_path: Path, url: str) -> None:
+    filled(tmp_path / "a")
+    path = str(tmp_path / "a" / "jobs.queuedb")
+    wrong = move(url, secret="wrong", DB_PATH=path)
+    assert wrong.returncode == 1
+    assert "SECRET does not open" in wrong.stderr
+    mistake = move("mysql://user:hidden-password@host/db", DB_PATH=path)
+    assert mistake.returncode == 2
+    assert "--to is refused" in mistake.stderr
+    assert "hidden-password" not in mistake.stderr
