@@ -5,8 +5,9 @@ import re
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing.connection import Connection
 from statistics import median
 
@@ -81,11 +82,15 @@ class BulkComplete:
         return self._requests.pop() if self._requests else None
 
 
-def load(port: int, script: str, connections: int, seconds: float) -> Load:
-    """Runs a script of SCRIPTS on that many connections, in another process."""
+def load(ports: int | Sequence[int], script: str, connections: int, seconds: float) -> Load:
+    """Runs a script of SCRIPTS on that many connections, in another process.
+
+    Where there are several ports, the connections go to each in turn.
+    """
+    ports = (ports,) if isinstance(ports, int) else tuple(ports)
     context = multiprocessing.get_context("spawn")
     receive, send = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(send, port, script, connections, seconds))
+    process = context.Process(target=_work, args=(send, ports, script, connections, seconds))
     process.start()
     result: Load | Exception = receive.recv()
     process.join()
@@ -154,21 +159,23 @@ class _Connection:
         return whole
 
 
-def _work(send: Connection, port: int, script: str, connections: int, seconds: float) -> None:
+def _work(
+    send: Connection, ports: Sequence[int], script: str, connections: int, seconds: float
+) -> None:
     try:
         result: Load | Exception = run(
-            port, [SCRIPTS[script]() for _ in range(connections)], seconds
+            ports, [SCRIPTS[script]() for _ in range(connections)], seconds
         )
     except Exception as error:  # noqa: BLE001  raised in the process that asked
         result = error
     send.send(result)
 
 
-def run(port: int, scripts: list[Script], seconds: float) -> Load:
+def run(ports: Sequence[int], scripts: list[Script], seconds: float) -> Load:
     """Runs a script on each connection, in this process, until the time is up."""
     poll = select.epoll()
     open_: dict[int, _Connection] = {}
-    for script in scripts:
+    for script, port in zip(scripts, cycle(ports), strict=False):
         connection = _Connection(port, script)
         open_[connection.socket.fileno()] = connection
         poll.register(connection.socket, select.EPOLLIN)

@@ -38,8 +38,8 @@ class Running:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str) -> Iterator[Running]:
-    """A server process on the database in the folder, which it makes where there is none."""
+def serving(folder: Path, *arguments: str, url: str = "") -> Iterator[Running]:
+    """A server process on the database of the URL, or in the folder; it makes its tables."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yml").write_text(CONFIG)
     port = free_port()
@@ -48,6 +48,7 @@ def serving(folder: Path, *arguments: str) -> Iterator[Running]:
         "SECRET": SECRET,
         "CONFIG_PATH": str(folder / "config.yml"),
         "DB_PATH": str(folder / "jobs.queuedb"),
+        "DATABASE_URL": url,
         "GIN_MODE": "release",  # no line a request: the peers write none either
         "LOG_LEVEL": "",
     }

@@ -1,6 +1,7 @@
 """The figures, in the order of the table."""
 
 from benchmarks.figure import Figure
-from benchmarks.figures import bulk, calls, depth, peers
+from benchmarks.figures import bulk, calls, depth, peers, servers
 
-ALL: list[Figure] = [*calls.FIGURES, *bulk.FIGURES, *depth.FIGURES, *peers.FIGURES]
+_GROUPS = (calls, bulk, depth, peers, servers)
+ALL: list[Figure] = [figure for group in _GROUPS for figure in group.FIGURES]

@@ -13,6 +13,7 @@ from benchmarks.service import Running, fill, serving
 # More jobs a second than a claim figure can use up.
 _CLAIMS = 15_000
 _WAITERS = 200
+_WAIT_FOR_ONE = request("GET", "/api/v1/jobs/next?wait=60")
 
 
 def against_test(script: str, scale: Scale, folder: Path) -> Result:
@@ -81,25 +82,34 @@ def _send(server: Running, sent: bytes) -> socket.socket:
     return connection
 
 
+def connected(server: Running) -> socket.socket:
+    """A connection that is in use."""
+    connection = _send(server, TEST)
+    connection.recv(65536)
+    return connection
+
+
+def woken(taker: socket.socket, beside: socket.socket, maker: socket.socket) -> float:
+    """Seconds from a create by the maker to the answer of the taker's waiting next.
+
+    `beside` is another connection to the taker's server.
+    """
+    taker.sendall(_WAIT_FOR_ONE)
+    beside.sendall(NEXT)  # comes after it through the writer
+    beside.recv(65536)
+    began = time.perf_counter()
+    maker.sendall(CREATE)
+    taker.recv(65536)
+    elapsed = time.perf_counter() - began
+    maker.recv(65536)
+    return elapsed
+
+
 def _wake(scale: Scale, folder: Path) -> Result:
     """Milliseconds from a create to the answer of a waiting next, beyond create + next."""
     repeats = max(3, int(scale.seconds * 50))
-    wait = request("GET", "/api/v1/jobs/next?wait=60")
     with serving(folder) as server:
-        maker, taker = _send(server, TEST), _send(server, TEST)
-        for connection in (maker, taker):
-            connection.recv(65536)
-
-        def woken() -> float:
-            taker.sendall(wait)
-            maker.sendall(NEXT)  # comes after it through the writer
-            maker.recv(65536)
-            began = time.perf_counter()
-            maker.sendall(CREATE)
-            taker.recv(65536)
-            elapsed = time.perf_counter() - began
-            maker.recv(65536)
-            return elapsed
+        maker, taker = connected(server), connected(server)
 
         def back_to_back() -> float:
             began = time.perf_counter()
@@ -108,7 +118,7 @@ def _wake(scale: Scale, folder: Path) -> Result:
                 maker.recv(65536)
             return time.perf_counter() - began
 
-        pairs = [(woken() * 1e3, back_to_back() * 1e3) for _ in range(repeats)]
+        pairs = [(woken(taker, maker, maker) * 1e3, back_to_back() * 1e3) for _ in range(repeats)]
     above, below = (median(side) for side in zip(*pairs, strict=True))
     return Result(above - below, above, below, "ms")
 

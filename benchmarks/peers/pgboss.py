@@ -19,7 +19,7 @@ _SCRIPT = Path(__file__).with_suffix(".mjs")
 
 def missing() -> str | None:
     """What is not installed, as a sentence."""
-    return lacking({"node": "nodejs"}) or postgres.server_missing() or _package_missing()
+    return lacking({"node": "nodejs"}) or postgres.missing() or _package_missing()
 
 
 def bulk_enqueue_rate(scale: Scale, folder: Path) -> float:

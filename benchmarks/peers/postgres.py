@@ -5,18 +5,14 @@ nobody else holds; a completion. So a completed job costs two commits.
 """
 
 import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from pwd import getpwnam
-from shutil import which
 from typing import Any
 
 from benchmarks.figure import Scale
-from benchmarks.peers.common import PAYLOAD, Step, free_port, lacking, rate, scratch, server
+from benchmarks.peers.common import PAYLOAD, Step, lacking, rate, scratch
 
 SETTING = "PostgreSQL with fsync=on, synchronous_commit=on; SKIP LOCKED by psycopg"
 
@@ -47,12 +43,12 @@ _COMPLETE = "UPDATE job SET state = 'completed', completed_at = now() WHERE id =
 
 def missing() -> str | None:
     """What is not installed, as a sentence."""
-    return server_missing() or lacking({}, ("psycopg",))
+    lacks = lacking({}, ("psycopg",))
+    if lacks is not None:
+        return lacks
+    from tests.harness.postgresql import program
 
-
-def server_missing() -> str | None:
-    """What is not installed of the server, as a sentence."""
-    if _program("postgres") is None or _program("initdb") is None:
+    if program("postgres") is None or program("initdb") is None:
         return "needs PostgreSQL's server (apt install postgresql)"
     # The server refuses to run as root.
     return lacking({"setpriv": "util-linux"}) if os.geteuid() == 0 else None
@@ -82,70 +78,10 @@ def serving(folder: Path) -> Iterator[int]:
 
     Its only user is `postgres`, without a password.
     """
-    port = free_port()
-    with scratch(folder) as data:
-        _initialise(data / "data")
-        # SIGINT is a fast shutdown: it ends the connections, which SIGTERM would wait for.
-        with server(
-            _command(data / "data", port),
-            data / "printed.txt",
-            lambda: _ready(port),
-            signal.SIGINT,
-        ):
-            yield port
+    from tests.harness.postgresql import Cluster
 
-
-def _command(data: Path, port: int) -> list[str]:
-    command = [*_unprivileged(), str(_program("postgres")), "-D", str(data), "-p", str(port)]
-    for setting in (
-        "listen_addresses=127.0.0.1",
-        "unix_socket_directories=",
-        "fsync=on",
-        "synchronous_commit=on",
-    ):
-        command += ["-c", setting]
-    return command
-
-
-def _ready(port: int) -> bool:
-    """Whether it answers: it listens before it does."""
-    command = [str(_program("pg_isready")), "-q", "-h", "127.0.0.1", "-p", str(port)]
-    return subprocess.run(command, check=False).returncode == 0
-
-
-def _initialise(data: Path) -> None:
-    data.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        os.chown(data, getpwnam(_user()).pw_uid, -1)
-    initdb = [str(_program("initdb")), "-D", str(data), "-U", "postgres", "-A", "trust"]
-    initdb += ["--no-sync", "--no-instructions", "--encoding", "UTF8", "--no-locale"]
-    subprocess.run([*_unprivileged(), *initdb], check=True, capture_output=True)
-
-
-def _unprivileged() -> list[str]:
-    """What goes before a command of PostgreSQL when this is root, which it refuses."""
-    if os.geteuid() != 0:
-        return []
-    user = getpwnam(_user())
-    command = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-    # The capability lets it reach its own directory below directories of root.
-    return [*command, "--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]
-
-
-def _user() -> str:
-    """A user who isn't root: that of Debian's package, or else `nobody`."""
-    try:
-        getpwnam("postgres")
-    except KeyError:
-        return "nobody"
-    return "postgres"
-
-
-def _program(name: str) -> str | None:
-    """PostgreSQL's program of that name, where Debian has put its newest or on PATH."""
-    versions = Path("/usr/lib/postgresql").glob(f"*/bin/{name}")
-    newest = max(versions, key=lambda path: float(path.parts[4]), default=None)
-    return str(newest) if newest else which(name)
+    with scratch(folder) as files, Cluster(files) as cluster:
+        yield cluster.port
 
 
 def _connect(port: int) -> Any:

@@ -33,7 +33,7 @@ class Database(Protocol):
     # The connection that writes, and those that cannot.
     writer: Engine
     readers: Engine
-    # How the contents of jobs lie in it; there once `prepare_contents` has been called.
+    # How the contents of jobs lie in it; there once `prepare` has been called.
     contents: Contents
 
     def clock(self) -> Clock:
@@ -45,8 +45,8 @@ class Database(Protocol):
     def migrating(self, connection: Connection) -> AbstractContextManager[None]:
         """The one transaction of a migration."""
 
-    def prepare_contents(self, connection: Connection) -> None:
-        """Makes ready how contents lie in it, on the newest schema."""
+    def prepare(self, connection: Connection) -> None:
+        """Makes ready what it needs beside the newest schema, `contents` among it."""
 
     def lock_queues(self, connection: Connection) -> None:
         """Keeps other servers from changing queues until the commit, which tells them."""

@@ -21,14 +21,14 @@ def migrations() -> Path:
 
 
 def upgrade(database: Database, revision: str = "head") -> None:
-    """Upgrades the schema to the revision, in one transaction, and makes ready for contents.
+    """Upgrades the schema to the revision, in one transaction, and makes ready for use.
 
     Raises CannotOpen where the database was made by a newer version.
     """
     with database.writer.connect() as connection, database.migrations_locked(connection):
         _upgrade(database, connection, revision)
         if revision == "head":
-            database.prepare_contents(connection)
+            database.prepare(connection)
 
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:

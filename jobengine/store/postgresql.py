@@ -68,6 +68,11 @@ _WRITER_SETTINGS = (
 _READER_SETTINGS = (
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
+# A claim steps over the index entries of jobs that were claimed since the last vacuum.
+_VACUUM_SOON = (
+    "ALTER TABLE job SET"
+    " (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000)"
+)
 _NOTIFY = Prepared(select(func.pg_notify(CHANNEL, bindparam("payload"))))
 
 _log = structlog.get_logger(component="store")
@@ -135,7 +140,7 @@ class PostgresDatabase:
         with connection.begin():
             yield
 
-    def prepare_contents(self, connection: Connection) -> None:
+    def prepare(self, connection: Connection) -> None:
         """Finds the master key of the SECRET, or makes the first one. Raises CannotOpen."""
         connection.rollback()
         with connection.begin():
@@ -146,6 +151,7 @@ class PostgresDatabase:
                 contents = SealedContents({1: derive(self._secret, salt)})
                 row = {"id": 1, "salt": salt, "canary": contents.canary()}
                 connection.execute(insert(master_key).values(row))
+                connection.exec_driver_sql(_VACUUM_SOON)
                 self.contents = contents
 
     def lock_queues(self, connection: Connection) -> None:

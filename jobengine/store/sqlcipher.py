@@ -131,7 +131,7 @@ class SqlcipherFile:
         finally:
             driver.execute("PRAGMA foreign_keys = ON")
 
-    def prepare_contents(self, _connection: Connection) -> None:
+    def prepare(self, _connection: Connection) -> None:
         """Nothing to do: the file is encrypted as a whole."""
 
     def lock_queues(self, _connection: Connection) -> None:
