@@ -8,6 +8,7 @@ from statistics import median
 from benchmarks.figure import Figure, Result, Scale, in_turn
 from benchmarks.figures.calls import connected, woken
 from benchmarks.load import BULK, load
+from benchmarks.meter import Meter
 from benchmarks.peers import postgres
 from benchmarks.service import Running, serving
 
@@ -16,41 +17,54 @@ _URL = "postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
 
 
 @contextmanager
-def _on_postgresql(folder: Path, servers: int) -> Iterator[list[Running]]:
-    """That many servers on one database."""
+def _on_postgresql(folder: Path, servers: int) -> Iterator[tuple[list[Running], int]]:
+    """That many servers on one database, and the database's port."""
     with ExitStack() as running:
         port = running.enter_context(postgres.serving(folder / "postgresql"))
-        yield [
-            running.enter_context(serving(folder / str(number), url=_URL.format(port=port)))
-            for number in range(servers)
-        ]
+        yield (
+            [
+                running.enter_context(serving(folder / str(number), url=_URL.format(port=port)))
+                for number in range(servers)
+            ],
+            port,
+        )
+
+
+def _fill(server: Running, scale: Scale) -> None:
+    """More jobs than the loops can use up."""
+    load(server.port, "bulk-create", _BULK_CLIENTS, scale.seconds)
 
 
 def _rate(servers: list[Running], script: str, scale: Scale) -> float:
     ports = [server.port for server in servers]
     if script == "bulk-create":
         return load(ports, script, _BULK_CLIENTS, scale.seconds).rate * BULK
-    if script == "loop":
-        load(ports, "create", scale.connections, scale.seconds)  # what there is to work on
     return load(ports, script, scale.connections, scale.seconds).rate
 
 
 def _one_against_the_file(script: str) -> Callable[[Scale, Path], Result]:
     def run(scale: Scale, folder: Path) -> Result:
-        with _on_postgresql(folder, 1) as one, serving(folder / "file") as file:
-            return in_turn(
+        with _on_postgresql(folder, 1) as (one, port), serving(folder / "file") as file:
+            for server in (one[0], file) if script == "loop" else ():
+                _fill(server, scale)
+            result = in_turn(
                 lambda: _rate(one, script, scale),
                 lambda: _rate([file], script, scale),
                 scale,
                 "jobs/s",
             )
+            meter = Meter(port, one[0].pid)
+            result.notes.append(meter.note(_rate(one, script, scale) * scale.seconds))
+            return result
 
     return run
 
 
 def _two_against_one(script: str) -> Callable[[Scale, Path], Result]:
     def run(scale: Scale, folder: Path) -> Result:
-        with _on_postgresql(folder, 2) as two:
+        with _on_postgresql(folder, 2) as (two, _):
+            if script == "loop":
+                _fill(two[0], scale)
             return in_turn(
                 lambda: _rate(two, script, scale),
                 lambda: _rate(two[:1], script, scale),
@@ -64,7 +78,7 @@ def _two_against_one(script: str) -> Callable[[Scale, Path], Result]:
 def _wake(scale: Scale, folder: Path) -> Result:
     """Milliseconds until a waiter wakes for a job that is created on another server."""
     repeats = max(3, int(scale.seconds * 50))
-    with _on_postgresql(folder, 2) as (here, there):
+    with _on_postgresql(folder, 2) as ((here, there), _):
         taker, beside, other = connected(here), connected(here), connected(there)
         pairs = [
             (woken(taker, beside, other) * 1e3, woken(taker, beside, beside) * 1e3)
