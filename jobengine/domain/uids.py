@@ -2,13 +2,14 @@
 
 import re
 
+from uuid_utils import UUID
+
 _TEXT = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 def uid_text(uid: bytes) -> str:
     """A uid as it is written on the wire (RFC 9562, section 4)."""
-    digits = uid.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return str(UUID(bytes=uid))
 
 
 def uid_bytes(text: str) -> bytes | None:
