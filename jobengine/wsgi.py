@@ -24,7 +24,7 @@ from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed
+from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed, Unavailable
 from jobengine.engine.duties.duty import Duty
 from jobengine.engine.duties.expire import Expire
 from jobengine.engine.duties.fail import Fail
@@ -77,7 +77,7 @@ class Service:
                 self.settings = _settle(launch, settings, self._database)
                 upgrade(self._database)
                 self._wire(new_uid, undo)
-            except (SQLAlchemyError, StoreFailed) as error:
+            except (SQLAlchemyError, Unavailable) as error:
                 reason = error.__cause__ or error
                 raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
             undo.pop_all()
@@ -127,8 +127,8 @@ class Service:
         """See Peers."""
         try:
             self.queues.reload(self._reads)
-        except StoreFailed:
-            _log.exception("the queues could not be read again")
+        except StoreFailed as error:
+            _log.info("the queues could not be read again", reason=str(error))
 
     def stop_waiting(self) -> None:
         """Answers the calls that wait for a job, and lets no other wait."""

@@ -2,6 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,14 @@ from sqlalchemy import func, select
 from jobengine.domain.queue import Queue, Right
 from jobengine.engine.duties.duty import CHUNK
 from jobengine.engine.duties.runner import DutyRunner
+from jobengine.store.database import open_database
 from jobengine.store.models import job, queue
 from jobengine.store.operations import Create, NewJob
 from jobengine.wsgi import Service
-from tests.conftest import KEEP, WINDOW, launch_in
+from tests.conftest import KEEP, WINDOW, Databases, launch_in
 from tests.harness.client import Api, WsgiTransport
 from tests.harness.clock import FileClock
+from tests.harness.server import SECRET
 
 QUEUES = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n  r: {read: ['*'], write: ['*']}\n"
 
@@ -285,3 +289,29 @@ def test_a_duty_that_fails_does_not_keep_the_others_from_theirs() -> None:
     failure, done = logged
     assert (failure["duty"], failure["log_level"]) == ("broken", "error")
     assert done == entry("steady", 3)
+
+
+@pytest.mark.parametrize("sweep", ["expire", "prune", "fail"])
+def test_a_sweep_leaves_a_job_that_another_server_is_changing(
+    tmp_path: Path, databases: Databases, sweep: str
+) -> None:
+    """Whatever is committed meanwhile, the sweep must look at the job anew, or not at all."""
+    bench = Bench(tmp_path, databases.env("postgresql"))
+    state = {"expire": "queued", "prune": "complete", "fail": "inprogress"}[sweep]
+    made = bench.api.made(state, valid_for=10)
+    bench.clock.advance(KEEP + 2 if sweep == "prune" else WINDOW + 2)
+    other = open_database(launch_in(tmp_path, **bench.database).database, SECRET.encode())
+    with ThreadPoolExecutor(1) as pool, other.writer.connect() as connection:
+        connection.begin()
+        connection.exec_driver_sql(
+            "UPDATE job SET state = 1, last_updated = last_updated + 100000,"
+            " timeout_time = timeout_time + 100000"
+        )
+        sweeping = pool.submit(bench.sweep)
+        with suppress(TimeoutError):
+            sweeping.result(1)  # it may wait for the other's commit
+        connection.commit()
+        assert sweeping.result() == []
+    assert bench.states() == {1: 1}, made
+    other.close()
+    bench.service.stop()

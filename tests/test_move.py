@@ -63,7 +63,7 @@ def test_there_and_back_again(tmp_path: Path, url: str) -> None:
     before = filled(tmp_path / "a", 1200)
     there = move(url, DB_PATH=str(tmp_path / "a" / "jobs.queuedb"))
     assert there.returncode == 0, there.stderr
-    assert there.stdout.startswith("1,205 jobs moved to postgresql+psycopg://")
+    assert there.stdout.startswith("1,205 jobs moved to PostgreSQL at 127.0.0.1:")
     with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
         assert lists(server) == before
         before[0].insert(0, server.api().made(priority=100))
@@ -153,12 +153,19 @@ def test_a_target_that_changed_meanwhile_is_noticed(
     target.close()
 
 
-def test_what_cannot_be_opened_is_said(tmp_path: Path, url: str) -> None:
+def test_what_cannot_be_opened_is_said(tmp_path: Path, url: str, cluster: Cluster) -> None:
     filled(tmp_path / "a")
     path = str(tmp_path / "a" / "jobs.queuedb")
     wrong = move(url, secret="wrong", DB_PATH=path)
     assert wrong.returncode == 1
     assert "SECRET does not open" in wrong.stderr
+    absent = move(url, DB_PATH=str(tmp_path / "typo.queuedb"))
+    assert absent.returncode == 1
+    assert "nothing to move" in absent.stderr
+    assert not (tmp_path / "typo.queuedb").exists()
+    empty = move(str(tmp_path / "new.queuedb"), DATABASE_URL=cluster.new_database())
+    assert empty.returncode == 1
+    assert "nothing to move" in empty.stderr
     mistake = move("mysql://user:hidden-password@host/db", DB_PATH=path)
     assert mistake.returncode == 2
     assert "--to is refused" in mistake.stderr

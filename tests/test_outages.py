@@ -3,11 +3,14 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from jobengine.config.settings import DatabaseUrl
+from jobengine.store.database import open_database
 from tests.harness.client import Answer, Api
 from tests.harness.postgresql import Cluster
 from tests.harness.proxy import Proxy
@@ -161,3 +164,75 @@ def test_a_database_that_is_not_there_is_no_start(tmp_path: Path) -> None:
     assert code == 1
     assert "cannot be opened" in printed
     assert "hidden-password" not in printed
+
+
+def test_a_password_is_in_no_error(tmp_path: Path, cluster: Cluster) -> None:
+    host = f"127.0.0.1:{cluster.port}"
+    for url in (
+        f"postgresql://nobody:hidden@{host}/none",
+        f"postgresql://nobody@{host}/none?password=hidden",
+        f"postgresql://nobody:a@hidden@{host}/none",
+        f"postgresql://nobody:a@b:hidden@{host}/none",
+        f"postgresql://nobody:a/hidden@{host}/none",
+        f"postgresql://nobody:pass@{host}/none?hidden=x",
+    ):
+        server = Server(tmp_path, CONFIG, DATABASE_URL=url)
+        server.launch()
+        code, printed = server.result()
+        assert code == 1, printed
+        assert "cannot be" in printed
+        assert "Traceback" not in printed
+        assert "hidden" not in printed.replace("hidden=x", "").replace('"hidden"', "")
+
+
+def test_a_lock_that_is_not_to_be_had_holds_up_a_batch_once(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    url = cluster.new_database()
+    with (
+        Server(tmp_path, CONFIG, DATABASE_URL=url) as server,
+        cluster.connect(url.rpartition("/")[2]) as other,
+        ThreadPoolExecutor(12) as pool,
+    ):
+        other.autocommit = False
+        other.execute("LOCK TABLE job")
+        calls = [pool.submit(server.api().create) for _ in range(12)]
+        answers = [call.result() for call in calls]
+        assert {answer.status for answer in answers} == {503}
+        assert assert_problem(ready(server.api()), 503)
+        other.rollback()
+        until_done(lambda: ready(server.api()), 200)
+        assert server.api().create().status == 201
+        assert len(server.api().listed()) == 1, "what was refused was not done"
+
+
+def test_a_database_that_can_only_be_read_is_not_ready(tmp_path: Path, cluster: Cluster) -> None:
+    url = cluster.new_database()
+    name = url.rpartition("/")[2]
+    with Server(tmp_path, CONFIG, DATABASE_URL=url) as server:
+        api = server.api()
+        made = api.made()
+        cluster.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        cluster.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name
+        )
+        assert_problem(until_done(lambda: api.create(), 503), 503)
+        assert_problem(ready(api), 503, "store-failed")
+        assert api.get(made["uid"]).json() == made
+        cluster.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        until_done(lambda: ready(api), 200)
+        assert api.create().status == 201
+
+
+def test_commits_are_synchronous_whatever_the_database_is_set_to(
+    tmp_path: Path, own_cluster: Cluster
+) -> None:
+    url = own_cluster.new_database()
+    database = open_database(DatabaseUrl(url), b"secret")
+    with database.writer.connect() as connection:
+        setting = "SHOW synchronous_commit"
+        assert connection.exec_driver_sql(setting).scalar_one() == "on"
+        own_cluster.execute("ALTER SYSTEM SET synchronous_commit = off")
+        own_cluster.execute("SELECT pg_reload_conf()")
+        assert connection.exec_driver_sql(setting).scalar_one() == "on"
+    database.close()

@@ -235,3 +235,46 @@ def test_a_link_that_was_cut_comes_back(cluster: Cluster) -> None:
     cluster.execute("SELECT pg_notify('jobengine', 'other jobs 7,8')")
     eventually(lambda: [7, 8] in heard.jobs)
     link.stop()
+
+
+@pytest.mark.parametrize("payload", ["", "hi", "a b c d", "other jobs x", "other jobs ", "x y 7"])
+def test_a_stray_notification_does_the_link_no_harm(cluster: Cluster, payload: str) -> None:
+    heard = Heard()
+    link = Link(cluster.connect, SteeredSource(), heard, "me")
+    link.start()
+    eventually(lambda: link.leads)
+    cluster.execute("SELECT pg_notify('jobengine', %s)", payload)
+    cluster.execute("SELECT pg_notify('jobengine', 'other jobs 9')")
+    eventually(lambda: [9] in heard.jobs)
+    assert link.leads
+    link.stop()
+
+
+def test_a_link_that_fails_is_made_anew(cluster: Cluster) -> None:
+    class Failing(Heard):
+        def queues_changed(self) -> None:
+            super().queues_changed()
+            if self.changes == 1:
+                raise RuntimeError("for the test")
+
+    heard = Failing()
+    link = Link(cluster.connect, SteeredSource(), heard, "me")
+    link.start()
+    eventually(lambda: link.leads)
+    link.stop()
+    assert heard.changes > 1
+
+
+def test_a_waiter_gets_a_job_that_was_locked_when_it_looked(
+    two: list[Server], url: str, cluster: Cluster
+) -> None:
+    made = two[1].api().made()
+    with ThreadPoolExecutor(1) as pool, cluster.connect(url.rpartition("/")[2]) as other:
+        other.autocommit = False
+        other.execute("SELECT id FROM job FOR UPDATE")
+        waiting = two[0].api()
+        answer = pool.submit(waiting.send, "GET", "/api/v1/jobs/next?wait=60")
+        waiting.transport.sent.wait()  # type: ignore[attr-defined]  # an HttpTransport
+        assert two[0].api().next().status == 204
+        other.rollback()
+        assert answer.result().json()["uid"] == made["uid"]

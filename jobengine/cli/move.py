@@ -11,9 +11,9 @@ import click
 from jobengine.cli import logs
 from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import DatabaseUrl
-from jobengine.domain.errors import ConfigRefused
+from jobengine.domain.errors import CannotOpen, ConfigRefused
 from jobengine.store.database import Database, open_database
-from jobengine.store.migrate import upgrade
+from jobengine.store.migrate import has_tables, upgrade
 from jobengine.store.move import Move
 
 
@@ -54,7 +54,7 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
     launch = read_environment(os.environ, database=db, url=database_url)
     logs.set_up("warning")
     with ExitStack() as open_:
-        source = _open(launch.database, launch.secret.value, open_)
+        source = _open(launch.database, launch.secret.value, open_, there=True)
         target = _open(_place(to), launch.secret.value, open_)
         moving = Move(source, target)
         _show("copying", moving.jobs, moving.copy())
@@ -72,9 +72,16 @@ def _place(to: str) -> Path | DatabaseUrl:
     return place
 
 
-def _open(place: Path | DatabaseUrl, secret: bytes, open_: ExitStack) -> Database:
+def _open(
+    place: Path | DatabaseUrl, secret: bytes, open_: ExitStack, *, there: bool = False
+) -> Database:
+    """Opens it on the newest schema; `there` refuses one that JobEngine has never used."""
+    if there and isinstance(place, Path) and not place.exists():
+        raise CannotOpen(f"{place} is not there: nothing to move")
     database = open_database(place, secret, alone=True)
     open_.enter_context(closing(database))
+    if there and not has_tables(database):
+        raise CannotOpen(f"{database.place} holds no queues and jobs: nothing to move")
     upgrade(database)
     return database
 

@@ -1,5 +1,6 @@
 """What the servers on one PostgreSQL hear of each other, on a connection of its own."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -18,7 +19,10 @@ _JOBS, _QUEUES, _ANY = "jobs", "queues", "*"
 # The keys of advisory locks: the leader holds one for as long as it is connected, and
 # every server a share of the other.
 _LEADER, _SERVING = 0x6A6F6202, 0x6A6F6203
-# How often to stand for leader, and, while the link is down, to connect and to poll.
+_PAYLOAD = re.compile(
+    rf"(?P<token>\S+) (?P<kind>{_JOBS}|{_QUEUES}) (?P<what>{re.escape(_ANY)}|[0-9]+(,[0-9]+)*)"
+)
+# How often to stand for leader, to look after all, and to connect again.
 _PERIOD_SECONDS = 1.0
 # How often to measure the database's clock; two quartz clocks part by some 1 ms in 10 s.
 _CLOCK_SECONDS = 10.0
@@ -61,6 +65,15 @@ def measure(connection: "psycopg.Connection[Any]", source: SteeredSource) -> Non
     source.steer(row[0], at=(sent + received) / 2)
 
 
+class _Refused(Exception):
+    """The database is not to be served now."""
+
+
+def _share(connection: "psycopg.Connection[Any]") -> None:
+    if not take_shared(connection):
+        raise _Refused("another command has taken the database for itself")
+
+
 class Link:
     """A thread that listens, stands for leader, and measures the database's clock.
 
@@ -97,17 +110,19 @@ class Link:
         while not self._stopping.is_set():
             try:
                 with self._connect() as connection:
-                    if not take_shared(connection):
-                        _log.error("another command uses the database, and this server with it")
+                    _share(connection)
                     connection.execute(f"LISTEN {CHANNEL}")
                     if down:
                         _log.warning("the link to the database is up again")
                     down = False
                     self._follow(connection)
-            except psycopg.Error as error:
+            except (psycopg.Error, _Refused) as error:
                 if not down:
                     reason = str(error).strip()
                     _log.warning("the link to the database is down", reason=reason)
+                down = True
+            except Exception:  # noqa: BLE001  logged; without the link nothing would go on
+                _log.exception("the link failed, and is made anew")
                 down = True
             finally:
                 self.leads = False
@@ -116,14 +131,17 @@ class Link:
 
     def _follow(self, connection: "psycopg.Connection[Any]") -> None:
         self._look_at_everything()  # what was not heard before
-        measured = stood = float("-inf")
+        measured = looked = float("-inf")
         while not self._stopping.is_set():
             if time.monotonic() - measured > _CLOCK_SECONDS:
                 measure(connection, self._source)
                 measured = time.monotonic()
-            if not self.leads and time.monotonic() - stood > _PERIOD_SECONDS:
-                self._stand(connection)
-                stood = time.monotonic()
+            if time.monotonic() - looked > _PERIOD_SECONDS:
+                # A job may have been locked by another server when it was looked for.
+                self._peers.jobs_came(None)
+                if not self.leads:
+                    self._stand(connection)
+                looked = time.monotonic()
             for notice in connection.notifies(timeout=_PERIOD_SECONDS / 4):
                 self._hear(notice.payload)
 
@@ -133,14 +151,16 @@ class Link:
             _log.info("the background duties are this server's")
 
     def _hear(self, payload: str) -> None:
-        token, kind, what = payload.split(" ")
-        if token == self._token:
+        found = _PAYLOAD.fullmatch(payload)
+        if found is None:
+            self._look_at_everything()  # by another version, or by somebody's hand
+        elif found["token"] == self._token:
             return
-        if kind == _JOBS:
-            ids = None if what == _ANY else [int(id_) for id_ in what.split(",")]
-            self._peers.jobs_came(ids)
-        else:
+        elif found["kind"] == _QUEUES:
             self._peers.queues_changed()
+        else:
+            what = found["what"]
+            self._peers.jobs_came(None if what == _ANY else list(map(int, what.split(","))))
 
     def _look_at_everything(self) -> None:
         self._peers.jobs_came(None)

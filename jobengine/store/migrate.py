@@ -47,6 +47,14 @@ def _upgrade(database: Database, connection: Connection, revision: str) -> None:
     command.upgrade(config, revision)
 
 
+def has_tables(database: Database) -> bool:
+    """Whether any migration has been there."""
+    if database.is_new:
+        return False
+    with database.readers.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision() is not None
+
+
 def downgrade(database: Database, revision: str) -> None:
     """Takes the schema back to the revision ("base" for nothing), in one transaction."""
     with database.writer.connect() as connection, database.migrations_locked(connection):

@@ -28,6 +28,7 @@ from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents
 from jobengine.store.database import Peers
+from jobengine.store.failures import original
 from jobengine.store.link import (
     CHANNEL,
     Link,
@@ -55,17 +56,27 @@ _NETWORK = {
     "tcp_user_timeout": 15_000,
     "application_name": "jobengine",
 }
+# The database notices, too, when a server's machine is gone, and lets go of its locks.
+_SESSION_SETTINGS = (
+    "SET tcp_keepalives_idle = 10",
+    "SET tcp_keepalives_interval = 5",
+    "SET tcp_keepalives_count = 3",
+    "SET tcp_user_timeout = 15000",
+)
 # A writer that hangs lets go of its locks, and one that waits for them gives up, in time
 # for its callers.
+_LOCK_TIMEOUT = "SET lock_timeout = '10s'"
 _WRITER_SETTINGS = (
-    "SET lock_timeout = '10s'",
+    *_SESSION_SETTINGS,
+    _LOCK_TIMEOUT,
     "SET idle_in_transaction_session_timeout = '30s'",
-    # What is acknowledged is on disk, also where the database's default is laxer.
-    "SELECT set_config('synchronous_commit', 'on', false)"
-    " WHERE current_setting('synchronous_commit') = 'off'",
+    # What is acknowledged is on disk, whatever the database's default is or will be.
+    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
+    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
 )
 # A list reads one snapshot for a chunk, as it does in the file.
 _READER_SETTINGS = (
+    *_SESSION_SETTINGS,
     "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
 )
 # A claim steps over the index entries of jobs that were claimed since the last vacuum.
@@ -96,7 +107,7 @@ class PostgresDatabase:
         """
         self._secret = secret
         self._url = _parse(url)
-        self.place = self._url.render_as_string(hide_password=True)
+        self.place = _place(self._url)
         self.writer = self._engine(_WRITER_SETTINGS, poolclass=NullPool)
         self.readers = self._engine(
             _READER_SETTINGS,
@@ -108,13 +119,13 @@ class PostgresDatabase:
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
         self._link: Link | None = None
-        self._alone: psycopg.Connection[Any] | None = None
+        self._held: psycopg.Connection[Any] | None = None
         try:
             self._enter(alone=alone)
             with self.readers.connect() as connection:
                 self._check(connection)
         except (SQLAlchemyError, psycopg.Error) as error:
-            reason = str(_original(error)).strip()
+            reason = str(original(error)).strip()
             raise CannotOpen(f"{self.place} cannot be opened: {reason}") from error
 
     def clock(self) -> Clock:
@@ -124,6 +135,7 @@ class PostgresDatabase:
     @contextmanager
     def migrations_locked(self, connection: Connection) -> Iterator[None]:
         """See Database."""
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # a migration takes its time
         connection.execute(select(func.pg_advisory_lock(_MIGRATING)))
         connection.commit()
         try:
@@ -183,8 +195,8 @@ class PostgresDatabase:
         """See Database."""
         if self._link is not None:
             self._link.stop()
-        if self._alone is not None:
-            self._alone.close()
+        if self._held is not None:
+            self._held.close()
         self.readers.dispose()
         self.writer.dispose()
 
@@ -198,10 +210,9 @@ class PostgresDatabase:
                 if alone
                 else f"{self.place} is in use by another command: wait for its end"
             )
-        if alone:
-            self._alone = connection  # which holds the lock for as long as it is open
-        else:
-            connection.close()  # the link takes it again
+        # It holds the lock for as long as it is open; a server's link takes a share of its
+        # own, and again whenever it has to connect anew.
+        self._held = connection
 
     def _notify(self, connection: Connection, payload: str) -> None:
         with _NOTIFY.cursor(connection, {"payload": payload}):
@@ -228,7 +239,10 @@ class PostgresDatabase:
     def _connect(self) -> "psycopg.Connection[Any]":
         """A connection of its own, outside the pools, on which each statement commits."""
         args, options = self.writer.dialect.create_connect_args(self._url)
-        return psycopg.connect(*args, autocommit=True, **{**options, **_NETWORK})
+        connection = psycopg.connect(*args, autocommit=True, **{**options, **_NETWORK})
+        for setting in _SESSION_SETTINGS:
+            connection.execute(setting)
+        return connection
 
     def _check(self, connection: Connection) -> None:
         version = _driver_connection(connection).info.server_version // 10_000
@@ -262,14 +276,23 @@ class PostgresDatabase:
 
 def _parse(url: DatabaseUrl) -> URL:
     try:
-        return make_url(url.value).set(drivername="postgresql+psycopg")
-    except ArgumentError:  # which would show the password
-        raise CannotOpen("DATABASE_URL cannot be read: expected " + URL_FORM) from None
+        parsed = make_url(url.value).set(drivername="postgresql+psycopg")
+    except (ArgumentError, ValueError):
+        parsed = None  # not in the handler: what was raised shows the password
+    # An @ in the host is the end of a password that has one, too.
+    if parsed is None or "@" in (parsed.host or ""):
+        raise CannotOpen(
+            f"DATABASE_URL cannot be read: expected {URL_FORM}, with @ : / in a password "
+            "written as %40 %3A %2F"
+        )
+    return parsed
 
 
-def _original(error: BaseException) -> Any:
-    """What the driver raised, without what SQLAlchemy wraps around it."""
-    return getattr(error, "orig", error)
+def _place(url: URL) -> str:
+    """Where the database is, without anything secret."""
+    hosts = url.host or ",".join(url.normalized_query.get("host", ())) or "the local socket"
+    port = "" if url.port is None else f":{url.port}"
+    return f"PostgreSQL at {hosts}{port}, database {url.database or url.username}"
 
 
 def _driver_connection(connection: Connection) -> Any:

@@ -116,7 +116,13 @@ REMOVE = PreparedList(lambda ids: delete(job).where(job.c.id.in_(ids)))
 
 
 def _chunk_of(chosen: Select[tuple[int]]) -> Any:
-    return job.c.id.in_(chosen.limit(_limit).scalar_subquery())
+    """The jobs chosen, up to a limit, locked as they are chosen.
+
+    Without the lock, PostgreSQL would wait for a job that another transaction is changing,
+    and then touch it without another look at the conditions that chose it.
+    """
+    locked = chosen.limit(_limit).with_for_update(of=job, skip_locked=True)
+    return job.c.id.in_(locked.scalar_subquery())
 
 
 def _of_each_queue() -> Select[tuple[int]]:

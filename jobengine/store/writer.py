@@ -11,14 +11,16 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
-from sqlalchemy import Connection, RootTransaction, literal, select
+from sqlalchemy import Connection, RootTransaction, delete
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import OutcomeUnknown, Stopping, StoreFailed, Unavailable
 from jobengine.store.batch import Batch
 from jobengine.store.database import Database
+from jobengine.store.failures import DEADLOCKS, LOCK_TIMEOUT, sqlstate
 from jobengine.store.latches import Latch, new_latch
+from jobengine.store.models import queue as queue_table
 from jobengine.store.operations import Claim, Operation, Task
 from jobengine.store.parked import ParkedClaims
 
@@ -182,15 +184,19 @@ class Writer:
     def _commit(self, operations: Sequence[Operation[Any]], woken: Collection[int]) -> None:
         """Commits the batch, as one or, where that fails, each for itself.
 
-        Nobody has been answered before, so all of it can be undone and run again; where
-        the connection was lost, on another.
+        Nobody has been answered before, so all of it can be undone and run again: as it is
+        after a deadlock or on another connection, but not where a lock was waited for in
+        vain, which each operation would do again.
         """
         try:
             self._attempt(Batch.run, operations, woken)
         except _StatementFailed as failed:
+            state = sqlstate(failed.__cause__)
+            if state == LOCK_TIMEOUT:
+                raise
             if failed.lost:
                 self._renew()
-            run = Batch.run if failed.lost else Batch.run_each
+            run = Batch.run if failed.lost or state in DEADLOCKS else Batch.run_each
             self._attempt(run, operations, woken)
 
     def _attempt(
@@ -271,5 +277,5 @@ def _rolled_back(transaction: RootTransaction) -> bool:
 
 
 def _nothing(connection: Connection) -> None:
-    """Asks the database for something, so that it is seen to answer."""
-    connection.execute(select(literal(1)))
+    """Writes nothing, which is more than a database lets do that can only be read."""
+    connection.execute(delete(queue_table).where(queue_table.c.id < 0))

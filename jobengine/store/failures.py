@@ -1,0 +1,19 @@
+"""What a database error calls for, by its SQLSTATE (ISO/IEC 9075; PostgreSQL's appendix A)."""
+
+from sqlalchemy.exc import DBAPIError
+
+# Another holds a lock that was waited for in vain: so it would be for each operation alone.
+LOCK_TIMEOUT = "55P03"
+# Two transactions waited for each other, and this one was ended: it may simply run again.
+DEADLOCKS = ("40P01", "40001")
+
+
+def original(error: BaseException) -> BaseException:
+    """What the driver raised, without what SQLAlchemy wraps around it."""
+    inner = error.orig if isinstance(error, DBAPIError) else None
+    return inner if inner is not None else error
+
+
+def sqlstate(error: BaseException | None) -> str:
+    """The error's code; nothing where it has none, as on SQLite."""
+    return "" if error is None else str(getattr(original(error), "sqlstate", None) or "")
