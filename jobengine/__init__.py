@@ -1,4 +1,4 @@
-"""JobEngine: a job queue over plain HTTP in one AES-encrypted file."""
+"""JobEngine: a job queue over plain HTTP in one AES-encrypted file or on PostgreSQL."""
 
 from importlib.metadata import version
 

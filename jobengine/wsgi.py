@@ -25,6 +25,7 @@ from jobengine.config.settings import Launch, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed, Unavailable
+from jobengine.engine.config_watch import ConfigWatch
 from jobengine.engine.duties.duty import Duty
 from jobengine.engine.duties.expire import Expire
 from jobengine.engine.duties.fail import Fail
@@ -39,6 +40,8 @@ from jobengine.store.queues import count_queues
 from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
+# What is not about queues is taken over by a start alone.
+_AT_START = ("host", "port", "max_body_bytes", "threads", "waiters")
 # The share of the threads that lists may hold: a client that reads slowly holds one.
 _LIST_SHARE = 4
 
@@ -76,14 +79,14 @@ class Service:
             try:
                 self.settings = _settle(launch, settings, self._database)
                 upgrade(self._database)
-                self._wire(new_uid, undo)
+                self._wire(launch, new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
                 reason = error.__cause__ or error
                 raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
             undo.pop_all()
         _log.info("database open", place=self._database.place, version=__version__)
 
-    def _wire(self, new_uid: UidFactory, undo: ExitStack) -> None:
+    def _wire(self, launch: Launch, new_uid: UidFactory, undo: ExitStack) -> None:
         clock, database = self.clock, self._database
         self._writer = Writer(database, clock)
         self._writer.start()
@@ -104,20 +107,44 @@ class Service:
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
         )
         self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
+        self._config = ConfigWatch(launch.config_path, self.apply)
 
     def _bound_of_waiters(self) -> int:
         most = self.settings.waiters
         return min(most, self.settings.threads // 2) if self._waiting_blocks_a_thread else most
 
     def start(self) -> None:
-        """Starts the duties, and listens to other servers; calls are served without, too."""
+        """Starts the duties, and watches the config and other servers.
+
+        Calls are served without, too.
+        """
         self._database.watch(self)
         self._duties.start()
+        self._config.start()
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served."""
         self._writer.check()
         self._reads.ceiling()
+
+    def reload(self) -> None:
+        """Has the config file read again and applied, soon; for a signal handler."""
+        self._config.ask()
+
+    def apply(self, settings: Settings) -> None:
+        """Takes over the queues of a changed config, as at a start.
+
+        Raises ConfigRefused, and then nothing is changed.
+        """
+        if settings.queues is None and self.queues.names():
+            mistake = "queues: missing, which would delete every queue: write `queues: {}` for that"
+            raise ConfigRefused("the config", [mistake])
+        self.queues.reconcile(self._writer, settings, self.clock, self._database)
+        later = [
+            name for name in _AT_START if getattr(settings, name) != getattr(self.settings, name)
+        ]
+        if later:
+            _log.warning("these settings take effect at the next start", settings=later)
 
     def jobs_came(self, queue_ids: Collection[int] | None) -> None:
         """See Peers."""
@@ -136,6 +163,7 @@ class Service:
 
     def stop(self) -> None:
         """Finishes what was begun, empties the log into the file, and lets go of it."""
+        self._config.stop()
         self._duties.stop()
         self._writer.stop()
         self._database.close()

@@ -42,11 +42,13 @@ def test_every_setting_is_documented_with_its_default() -> None:
     for field in dataclasses.fields(Settings):
         assert f"| `{field.name}` |" in text
         if field.name != "queues":
-            assert f"| `{field.name}` | {field.default} |" in text
+            default = str(field.default).replace("False", "false")  # as YAML has it
+            assert f"| `{field.name}` | {default} |" in text
 
 
 @pytest.mark.parametrize(
-    "name", ["SECRET", "SECRET_FILE", "CONFIG_PATH", "DB_PATH", "GIN_MODE", "LOG_LEVEL"]
+    "name",
+    ["SECRET", "SECRET_FILE", "CONFIG_PATH", "DB_PATH", "DATABASE_URL", "GIN_MODE", "LOG_LEVEL"],
 )
 def test_every_variable_is_documented(name: str) -> None:
     assert f"| `{name}` |" in page("configuration.md")

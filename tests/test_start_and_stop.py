@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.client import Api, JobDict
 from tests.harness.server import SECRET, Server
 
 QUEUES = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n  other: {read: [a], write: [b]}\n"
@@ -195,12 +196,9 @@ def test_a_checkpoint_that_was_cut_off_is_recovered_from_the_log(tmp_path: Path)
         assert again.api().listed() == jobs
 
 
-def test_a_full_disk_fails_calls_and_readiness_and_loses_nothing(tmp_path: Path) -> None:
-    server = Server(tmp_path, QUEUES)
-    server.file_size_limit = 4_000_000
-    server.start()
-    api = server.api()
-    made, full = [], 0
+def fill_up(api: Api) -> list[JobDict]:
+    """Creates jobs until the disk is full; those that were created."""
+    made, full = list[JobDict](), 0
     for _ in range(30):
         answer = api.create({"filler": "x" * 400_000})
         if answer.status == 201:
@@ -213,7 +211,15 @@ def test_a_full_disk_fails_calls_and_readiness_and_loses_nothing(tmp_path: Path)
     assert full
     assert api.send("GET", "/readyz").status == 503
     assert api.send("GET", "/livez").status == 200
-    assert server.stop() == 0
+    return made
+
+
+def test_a_full_disk_fails_calls_and_readiness_and_loses_nothing(tmp_path: Path) -> None:
+    server = Server(tmp_path, QUEUES)
+    server.file_size_limit = 4_000_000
+    with server:
+        made = fill_up(server.api())
+        assert server.stop() == 0
     with Server(tmp_path) as again:
         assert again.api().listed() == made
         assert again.api().create().status == 201

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from jobengine.cli.http_server import SettingsOfServer
+from jobengine.cli.http_server import OnSignal, SettingsOfServer
 from jobengine.cli.rsgi_bridge import RsgiBridge
 from jobengine.domain.errors import CannotOpen
 
@@ -20,7 +20,7 @@ _CALLS_MAX = 2000
 class GranianServer:
     """Serves a WSGI application with granian, in this process, until a signal."""
 
-    def __init__(self, app: Any, settings: SettingsOfServer, on_stop: Callable[[], None]) -> None:
+    def __init__(self, app: Any, settings: SettingsOfServer, signals: OnSignal) -> None:
         """Raises CannotOpen where granian is not installed, and OSError for the address."""
         try:
             from granian.constants import HTTPModes, Interfaces
@@ -41,8 +41,11 @@ class GranianServer:
                 """Several workers in threads would gain nothing under the GIL; one does."""
 
             def signal_handler_interrupt(self, *_: object) -> None:
-                on_stop()
+                signals.stop()
                 super().signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's
+
+            def signal_handler_reload(self, *_: object) -> None:
+                signals.reload()
 
         self._server = OneProcess(
             "jobengine",

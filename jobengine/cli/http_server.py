@@ -49,16 +49,20 @@ class SettingsOfServer(NamedTuple):
     max_body_bytes: int
 
 
+class OnSignal(NamedTuple):
+    """What to call when the server begins to stop (SIGTERM, SIGINT), and at SIGHUP."""
+
+    stop: Callable[[], None]
+    reload: Callable[[], None]
+
+
 class HttpServer:
     """Serves a WSGI application with waitress until a signal."""
 
-    def __init__(self, app: Any, settings: SettingsOfServer, on_stop: Callable[[], None]) -> None:
-        """Binds the address; `on_stop` is called when it begins to stop.
-
-        Raises OSError where it cannot be bound.
-        """
+    def __init__(self, app: Any, settings: SettingsOfServer, signals: OnSignal) -> None:
+        """Binds the address. Raises OSError where it cannot be bound."""
         self._stopping = False
-        self._on_stop = on_stop
+        self._signals = signals
         self._sockets: dict[int, Any] = {}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "send_bytes", DeprecationWarning)
@@ -108,6 +112,7 @@ class HttpServer:
         """
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: self._stop())
+        signal.signal(signal.SIGHUP, lambda *_: self._signals.reload())
         listening()
         latches.use_on_this_thread(self._fibers.latch)
         while not self._stopping:
@@ -139,7 +144,7 @@ class HttpServer:
         waitress's own shutdown ends the loop first, which would hold back what is in
         its buffers.
         """
-        self._on_stop()
+        self._signals.stop()
         for listener in self._listeners():
             listener.accepting = False
             listener.del_channel(self._sockets)

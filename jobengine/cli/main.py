@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import click
 
 from jobengine import __version__
+from jobengine.cli.config import config
 from jobengine.cli.move import move
 from jobengine.cli.serve import serve
 from jobengine.domain.clock import Clock
@@ -20,6 +21,8 @@ EXIT_MISTAKE = 2
     epilog="""\b
 Examples:
   SECRET=... jobengine serve --config ./config.yml --db ./jobs.queuedb
+  SECRET=... jobengine config plan --config ./config.yml --db ./jobs.queuedb
+  SECRET=... jobengine move --db ./jobs.queuedb --to postgresql+psycopg://user@host/jobs
   jobengine serve --help
 """,
 )
@@ -34,6 +37,7 @@ def commands() -> None:
 
 commands.add_command(serve)
 commands.add_command(move)
+commands.add_command(config)
 
 
 def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:

@@ -7,12 +7,14 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.cli import logs
 from jobengine.config.environment import database_place, read_environment
-from jobengine.config.settings import DatabaseUrl
-from jobengine.domain.errors import CannotOpen, ConfigRefused
-from jobengine.store.database import Database, open_database
+from jobengine.config.settings import URL_FORM, DatabaseUrl
+from jobengine.domain.errors import CannotOpen, ConfigRefused, Unavailable
+from jobengine.store.database import Database, Use, open_database
+from jobengine.store.failures import original
 from jobengine.store.migrate import has_tables, upgrade
 from jobengine.store.move import Move
 
@@ -26,6 +28,8 @@ Examples:
 \b
 Environment:
   SECRET, SECRET_FILE, DB_PATH, DATABASE_URL  as for `jobengine serve`: where to move from
+
+A password in a URL shows in `ps`; PGPASSWORD and ~/.pgpass do not.
 
 \b
 Exit codes:
@@ -52,23 +56,32 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
     when it is started again.
     """
     launch = read_environment(os.environ, database=db, url=database_url)
+    place = _place(to)
+    if place == launch.database:
+        raise ConfigRefused("--to", ["expected another database than the one to move from"])
     logs.set_up("warning")
-    with ExitStack() as open_:
-        source = _open(launch.database, launch.secret.value, open_, there=True)
-        target = _open(_place(to), launch.secret.value, open_)
-        moving = Move(source, target)
-        _show("copying", moving.jobs, moving.copy())
-        _show("comparing", moving.jobs, moving.verify())
+    try:
+        with ExitStack() as open_:
+            source = _open(launch.database, launch.secret.value, open_, there=True)
+            target = _open(place, launch.secret.value, open_)
+            moving = Move(source, target)
+            _show("copying", moving.jobs, moving.copy())
+            _show("comparing", moving.jobs, moving.verify())
+    except (SQLAlchemyError, Unavailable) as error:
+        reason = str(original(error)).strip()
+        raise CannotOpen(
+            f"the move was cut off, and goes on when it is started again: {reason}"
+        ) from error
     click.echo(f"{moving.jobs:,} jobs moved to {target.place}; SHA-256 {moving.checksum}")
 
 
 def _place(to: str) -> Path | DatabaseUrl:
-    if "://" not in to:
+    if to and "://" not in to:
         return Path(to).resolve()
     mistakes: list[str] = []
-    place = database_place({"DATABASE_URL": to}, mistakes)
+    place = database_place({"DATABASE_URL": to or "none"}, mistakes)
     if mistakes:
-        raise ConfigRefused("--to", mistakes)
+        raise ConfigRefused("--to", [f"expected {URL_FORM}, or a file"])
     return place
 
 
@@ -78,7 +91,7 @@ def _open(
     """Opens it on the newest schema; `there` refuses one that JobEngine has never used."""
     if there and isinstance(place, Path) and not place.exists():
         raise CannotOpen(f"{place} is not there: nothing to move")
-    database = open_database(place, secret, alone=True)
+    database = open_database(place, secret, Use.ALONE)
     open_.enter_context(closing(database))
     if there and not has_tables(database):
         raise CannotOpen(f"{database.place} holds no queues and jobs: nothing to move")

@@ -8,7 +8,7 @@ import structlog
 
 from jobengine.cli import logs
 from jobengine.cli.granian_server import GranianServer
-from jobengine.cli.http_server import HttpServer, SettingsOfServer
+from jobengine.cli.http_server import HttpServer, OnSignal, SettingsOfServer
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock
@@ -78,7 +78,7 @@ def serve(
     """Serve the job queues of a config over HTTP, until SIGTERM or SIGINT.
 
     The database is made, or brought to the newest schema, first; a config is generated
-    where there is none.
+    where there is none. A changed config is applied within seconds, or at SIGHUP.
     """
     launch = read_environment(
         os.environ, config=config, database=db, url=database_url, host=host, port=port
@@ -101,9 +101,10 @@ def _bind(server: str, service: Service, launch: Launch) -> HttpServer | Granian
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
     )
+    signals = OnSignal(stop=service.stop_waiting, reload=service.reload)
     serving = GranianServer if server == "granian" else HttpServer
     try:
-        return serving(service.app, wanted, service.stop_waiting)
+        return serving(service.app, wanted, signals)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         where = f"{wanted.host} port {wanted.port}"

@@ -12,6 +12,9 @@ from jobengine.domain.errors import ConfigRefused
 from jobengine.domain.queue import ANYONE, NAME_RULE, is_name
 
 _VERSIONS = ("1", "1.0")
+_QUEUE_KEYS = {"read", "write", "job_keep_minutes", "job_timeout_minutes"}
+# From how many minutes to how many.
+_KEEP, _TIMEOUT = (0, MINUTES_MAX), (1, MINUTES_MAX)
 
 
 def read_settings(path: Path) -> Settings:
@@ -21,13 +24,22 @@ def read_settings(path: Path) -> Settings:
     there is no file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         raise
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigRefused(f"the config {path}", [f"cannot be read: {reason}"]) from error
-    return parse_settings(text, f"the config {path}")
+    except OSError as error:
+        reason = [f"cannot be read: {error.strerror}"]
+        raise ConfigRefused(f"the config {path}", reason) from error
+    return settings_in(data, f"the config {path}")
+
+
+def settings_in(data: bytes, source: str) -> Settings:
+    """The settings in what a file held. Raises ConfigRefused with every mistake in it."""
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigRefused(source, ["cannot be read: it is not UTF-8 text"]) from error
+    return parse_settings(text, source)
 
 
 def parse_settings(text: str, source: str) -> Settings:
@@ -82,11 +94,12 @@ class _Reader:
             "version": self._version,
             "host": self._host,
             "port": self._integer(0, 65535, default.port),
-            "job_keep_minutes": self._integer(0, MINUTES_MAX, default.job_keep_minutes),
-            "job_timeout_minutes": self._integer(1, MINUTES_MAX, default.job_timeout_minutes),
+            "job_keep_minutes": self._integer(*_KEEP, default.job_keep_minutes),
+            "job_timeout_minutes": self._integer(*_TIMEOUT, default.job_timeout_minutes),
             "max_body_bytes": self._integer(1024, 64 * 1024 * 1024, default.max_body_bytes),
             "threads": self._integer(4, 512, default.threads),
             "waiters": self._integer(1, WAITERS_MAX, default.waiters),
+            "protect_nonempty": self._boolean,
             "queues": self._queues,
         }
         if "version" not in self._document:
@@ -134,6 +147,11 @@ class _Reader:
 
         return read
 
+    def _boolean(self, key: str, value: object) -> bool:
+        if not isinstance(value, bool):
+            self._mistake(key, "true or false", value)
+        return value is True
+
     def _queues(self, key: str, value: object) -> dict[str, QueueSettings] | None:
         if value is None:
             return None  # `queues:` with nothing under it counts as no key at all
@@ -149,12 +167,21 @@ class _Reader:
             elif not isinstance(body, dict):
                 self._mistake(place, "`read` and `write` lists", body)
             else:
-                self._refuse_unknown(f"{place}.", body, {"read", "write"})
-                queues[name] = QueueSettings(
-                    readers=self._services(f"{place}.read", body.get("read", [])),
-                    writers=self._services(f"{place}.write", body.get("write", [])),
-                )
+                queues[name] = self._queue(f"{place}.", body)
         return queues
+
+    def _queue(self, place: str, body: Mapping[Any, Any]) -> QueueSettings:
+        self._refuse_unknown(place, body, _QUEUE_KEYS)
+        minutes = {
+            key: self._integer(*bounds, 0)(place + key, body[key])
+            for key, bounds in (("job_keep_minutes", _KEEP), ("job_timeout_minutes", _TIMEOUT))
+            if key in body
+        }
+        return QueueSettings(
+            readers=self._services(f"{place}read", body.get("read", [])),
+            writers=self._services(f"{place}write", body.get("write", [])),
+            **minutes,
+        )
 
     def _services(self, key: str, value: object) -> frozenset[str]:
         if not isinstance(value, list):

@@ -42,17 +42,22 @@ def read_environment(
         mistakes.append("SECRET and SECRET_FILE: expected one of the two, both are set")
     if database and url:
         mistakes.append("--db and --database-url: expected one of the two, both are given")
-    where = database_place(env if url is None else {"DATABASE_URL": url}, mistakes)
+    where = database_place({"DATABASE_URL": url} if url else env, mistakes)
     if mistakes:
         raise ConfigRefused("the environment", mistakes)
     return Launch(
-        config_path=config or Path(env.get("CONFIG_PATH") or CONFIG_PATH),
+        config_path=config or config_path(env),
         database=database.resolve() if database else where,
         secret=read_secret(env),
         log_level=log_level,
         host=host,
         port=port,
     )
+
+
+def config_path(env: Mapping[str, str]) -> Path:
+    """CONFIG_PATH, or its default."""
+    return Path(env.get("CONFIG_PATH") or CONFIG_PATH)
 
 
 def database_place(env: Mapping[str, str], mistakes: list[str]) -> Path | DatabaseUrl:

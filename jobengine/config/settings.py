@@ -13,10 +13,15 @@ WAITERS_MAX = 900
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """A queue as the config has it: which services may read and write it."""
+    """A queue as the config has it: which services may read and write it.
+
+    Minutes of None are those of the whole config.
+    """
 
     readers: frozenset[str]
     writers: frozenset[str]
+    job_keep_minutes: int | None = None
+    job_timeout_minutes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class Settings:
     max_body_bytes: int = 1024 * 1024
     threads: int = 32
     waiters: int = 500
+    protect_nonempty: bool = False
     queues: Mapping[str, QueueSettings] | None = None
 
 

@@ -8,7 +8,7 @@ from jobengine.config.settings import Settings
 
 _TEMPLATE = """\
 # JobEngine's config. The config is king: a queue that is removed here is deleted
-# with all its jobs at the next start.
+# with all its jobs, within seconds where a server is running.
 
 # The version of the API.
 version: 1
@@ -34,6 +34,9 @@ job_timeout_minutes: {timeout}
 # How many calls may wait for a job at once.
 # waiters: {waiters}
 
+# Refuse to delete a queue that still holds jobs, when it is no longer named here.
+# protect_nonempty: false
+
 # The queues, and the names of the services that may read and write each, e.g.:
 #
 # queues:
@@ -43,6 +46,7 @@ job_timeout_minutes: {timeout}
 #     write:
 #     - shop
 #     - "*"        # any service
+#     job_keep_minutes: 1440   # for this queue alone
 queues: {{}}
 """
 

@@ -14,7 +14,7 @@ JobEngineError
 │   └── OutcomeUnknown    the database was lost while it committed
 └── CannotStart           the server must not start
     ├── SecretMissing     no SECRET
-    ├── CannotOpen        a wrong SECRET, a file that is no store, or one in use
+    ├── CannotOpen        a wrong SECRET, a database that is no store, or one in use
     └── ConfigRefused     mistakes in the config, all of them listed
 """
 
@@ -99,7 +99,7 @@ class SecretMissing(CannotStart):
 
 
 class CannotOpen(CannotStart):
-    """The database file cannot be opened: wrong SECRET, no store, or in use."""
+    """The database cannot be opened: wrong SECRET, no store, or in use."""
 
 
 class ConfigRefused(CannotStart):

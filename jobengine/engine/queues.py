@@ -1,5 +1,6 @@
 """The queues there are, who may use them, and the reconcile with the config."""
 
+import threading
 from collections.abc import Mapping
 
 import structlog
@@ -7,7 +8,7 @@ from sqlalchemy import Connection
 
 from jobengine.config.settings import Settings
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import Forbidden, UnknownQueue
+from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue
 from jobengine.domain.queue import Queue, Right
 from jobengine.store import queues as store
 from jobengine.store.database import Database
@@ -23,6 +24,10 @@ class Queues:
 
     def __init__(self) -> None:
         self._by_name: Mapping[str, Queue] = {}
+        # As this server's own config has them.
+        self._own: Mapping[str, Queue] = {}
+        # Held from the look into the database until what was seen is in force.
+        self._changing = threading.Lock()
 
     def authorise(self, service: str, name: str, right: Right) -> Queue:
         """The queue, for a service that has the right on it.
@@ -46,10 +51,12 @@ class Queues:
 
     def reload(self, reads: Reads) -> None:
         """Takes over what another server made of the queues; each difference is logged."""
-        found = {queue.name: queue for queue in reads.queues()}
-        before, self._by_name = self._by_name, found
+        with self._changing:
+            found = {queue.name: queue for queue in reads.queues()}
+            before, self._by_name = self._by_name, found
         for name in sorted(before.keys() | found.keys()):
-            if before.get(name) != found.get(name):
+            there = found.get(name)
+            if before.get(name) != there and _shape(there) != _shape(self._own.get(name)):
                 _log.warning(
                     "queue differs from this server's config, by that of a later start",
                     queue=name,
@@ -62,17 +69,22 @@ class Queues:
         """Makes the database and this object hold just the queues of the config.
 
         The config is king: a queue that is not in it is removed with its jobs, which
-        a duty then purges in chunks. Each change is logged by name.
+        a duty then purges in chunks. Each change is logged by name. Raises ConfigRefused
+        where that would delete jobs that the config protects; then nothing is changed.
         """
-        wanted = _wanted(settings)
+        wanted = wanted_queues(settings)
         now = clock.now()
 
         def reconcile(connection: Connection) -> store.Reconciled:
             database.lock_queues(connection)
-            return store.reconcile(connection, wanted, now)
+            return store.reconcile(connection, wanted, now, protect=settings.protect_nonempty)
 
-        done = writer.submit(Task(reconcile))
-        self._by_name = {queue.name: queue for queue in done.queues}
+        with self._changing:
+            done = writer.submit(Task(reconcile))
+            if done.refused:
+                mistakes = [_protected(*each) for each in done.refused.items()]
+                raise ConfigRefused("the config", mistakes)
+            self._by_name = self._own = {queue.name: queue for queue in done.queues}
         for name in done.added:
             _log.info("queue added", queue=name)
         for name in done.changed:
@@ -82,14 +94,33 @@ class Queues:
         _log.info("queues in force", count=len(done.queues))
 
 
-def _wanted(settings: Settings) -> list[store.WantedQueue]:
+def _shape(queue: Queue | None) -> tuple[object, ...] | None:
+    """What a config can say of a queue."""
+    if queue is None:
+        return None
+    return queue.readers, queue.writers, queue.window, queue.keep
+
+
+def wanted_queues(settings: Settings) -> list[store.WantedQueue]:
+    """The queues that the settings ask for."""
     return [
         store.WantedQueue(
             name=name,
             readers=queue.readers,
             writers=queue.writers,
-            window=settings.job_timeout_minutes * 60,
-            keep=settings.job_keep_minutes * 60,
+            window=_minutes(queue.job_timeout_minutes, settings.job_timeout_minutes) * 60,
+            keep=_minutes(queue.job_keep_minutes, settings.job_keep_minutes) * 60,
         )
         for name, queue in (settings.queues or {}).items()
     ]
+
+
+def _minutes(own: int | None, of_all: int) -> int:
+    return of_all if own is None else own
+
+
+def _protected(name: str, jobs: int) -> str:
+    return (
+        f"queues.{name}: missing, but the queue holds {jobs} job(s), which protect_nonempty "
+        "keeps: name it again, or empty it first"
+    )

@@ -20,7 +20,7 @@ from jobengine.domain.errors import AnswerFull, StoreFailed, UnknownJob
 from jobengine.domain.job import Job, State
 from jobengine.store import statements
 from jobengine.store.contents import Contents
-from jobengine.store.failures import LOCK_TIMEOUT, sqlstate
+from jobengine.store.failures import concerns_all
 from jobengine.store.models import CODE_OF, INPROGRESS, QUEUED
 from jobengine.store.operations import (
     ANSWER_BYTES_MAX,
@@ -87,18 +87,16 @@ class Batch:
     ) -> Collection[int]:
         """Runs each operation alone in a savepoint, so that only the guilty fail.
 
-        Raises what the last one raises where none succeeds, or a lock is not to be had.
+        Raises an error that all of them would meet; then the batch is to be undone.
         """
         alone = Batch(self._connection, self._contents, self._now)
-        failed = 0
         for operation in operations:
             savepoint = self._connection.begin_nested()
             try:
                 alone.run([operation])
             except Exception as error:
                 savepoint.rollback()
-                failed += 1
-                if failed == len(operations) or sqlstate(error) == LOCK_TIMEOUT:
+                if concerns_all(error):
                     raise
                 _log.exception("an operation failed", operation=type(operation).__name__)
                 failure = StoreFailed("the database refused the change; nothing was changed")

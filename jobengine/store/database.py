@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from contextlib import AbstractContextManager
+from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,14 @@ from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents
+
+
+class Use(Enum):
+    """What a database is opened for."""
+
+    SERVE = "to serve it, beside other servers where it can have several"
+    ALONE = "to change it, with no server beside"
+    LOOK = "to read it, beside a server or not"
 
 
 class Peers(Protocol):
@@ -67,19 +76,16 @@ class Database(Protocol):
         """Closes every connection."""
 
 
-def open_database(place: Path | DatabaseUrl, secret: bytes, *, alone: bool = False) -> Database:
-    """The database. `alone`: no server may use it, as is always so for a file.
-
-    Raises CannotOpen.
-    """
+def open_database(place: Path | DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> Database:
+    """The database. Raises CannotOpen, also where it is in use by who must not be beside."""
     if isinstance(place, Path):
         from jobengine.store.sqlcipher import SqlcipherFile
 
-        return SqlcipherFile(place, secret)
+        return SqlcipherFile(place, secret, use)
     try:
         from jobengine.store.postgresql import PostgresDatabase
     except ImportError as error:
         raise CannotOpen(
             f"PostgreSQL needs {error.name}: pip install 'jobengine[postgresql]'"
         ) from error
-    return PostgresDatabase(place, secret, alone=alone)
+    return PostgresDatabase(place, secret, use)

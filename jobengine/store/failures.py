@@ -8,6 +8,16 @@ LOCK_TIMEOUT = "55P03"
 DEADLOCKS = ("40P01", "40001")
 
 
+# Nothing can be written: read-only; no room, no memory; a failing disk.
+_CANNOT_WRITE = ("25006", "53", "58")
+
+
+def concerns_all(error: BaseException) -> bool:
+    """Whether every other operation would meet the same error, too."""
+    state = sqlstate(error)
+    return state == LOCK_TIMEOUT or state.startswith(_CANNOT_WRITE)
+
+
 def original(error: BaseException) -> BaseException:
     """What the driver raised, without what SQLAlchemy wraps around it."""
     inner = error.orig if isinstance(error, DBAPIError) else None

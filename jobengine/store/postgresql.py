@@ -1,4 +1,4 @@
-"""PostgreSQL: its connections, its key, and what its servers share."""
+"""PostgreSQL: its key, and what its servers share."""
 
 import secrets
 from collections.abc import Collection, Iterator
@@ -7,27 +7,14 @@ from typing import Any
 
 import psycopg
 import structlog
-from sqlalchemy import (
-    URL,
-    Connection,
-    Engine,
-    bindparam,
-    create_engine,
-    event,
-    func,
-    insert,
-    inspect,
-    make_url,
-    select,
-)
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy import Connection, bindparam, func, insert, inspect, select
+from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine.config.settings import URL_FORM, DatabaseUrl
+from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents
-from jobengine.store.database import Peers
+from jobengine.store.database import Peers, Use
 from jobengine.store.failures import original
 from jobengine.store.link import (
     CHANNEL,
@@ -42,43 +29,11 @@ from jobengine.store.models import job, master_key, queue
 from jobengine.store.prepared import Prepared
 from jobengine.store.sealed import SALT_BYTES, SealedContents
 from jobengine.store.sealed import master_key as derive
+from jobengine.store.sessions import Sessions
 
 _OLDEST_VERSION = 13
-_READERS = 8
 # Keys of advisory locks, which are a database's own: any numbers that stay the same.
 _MIGRATING, _QUEUES = 0x6A6F6200, 0x6A6F6201
-# A server that is gone is noticed in seconds, on an idle connection and on one in use.
-_NETWORK = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 15_000,
-    "application_name": "jobengine",
-}
-# The database notices, too, when a server's machine is gone, and lets go of its locks.
-_SESSION_SETTINGS = (
-    "SET tcp_keepalives_idle = 10",
-    "SET tcp_keepalives_interval = 5",
-    "SET tcp_keepalives_count = 3",
-    "SET tcp_user_timeout = 15000",
-)
-# A writer that hangs lets go of its locks, and one that waits for them gives up, in time
-# for its callers.
-_LOCK_TIMEOUT = "SET lock_timeout = '10s'"
-_WRITER_SETTINGS = (
-    *_SESSION_SETTINGS,
-    _LOCK_TIMEOUT,
-    "SET idle_in_transaction_session_timeout = '30s'",
-    # What is acknowledged is on disk, whatever the database's default is or will be.
-    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
-    " WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, false)",
-)
-# A list reads one snapshot for a chunk, as it does in the file.
-_READER_SETTINGS = (
-    *_SESSION_SETTINGS,
-    "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
-)
 # A claim steps over the index entries of jobs that were claimed since the last vacuum.
 _VACUUM_SOON = (
     "ALTER TABLE job SET"
@@ -99,34 +54,30 @@ class PostgresDatabase:
     is_new = False
     contents: Contents
 
-    def __init__(self, url: DatabaseUrl, secret: bytes, *, alone: bool = False) -> None:
+    def __init__(self, url: DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> None:
         """Connects, and checks the SECRET where the database has seen one. Changes nothing.
 
-        `alone` refuses a database that a server uses, and keeps servers away. Raises
-        CannotOpen.
+        Raises CannotOpen.
         """
         self._secret = secret
-        self._url = _parse(url)
-        self.place = _place(self._url)
-        self.writer = self._engine(_WRITER_SETTINGS, poolclass=NullPool)
-        self.readers = self._engine(
-            _READER_SETTINGS,
-            poolclass=QueuePool,
-            pool_size=_READERS,
-            max_overflow=0,
-            pool_pre_ping=True,
-        )
+        self._sessions = sessions = Sessions(url)
+        self.place, self.writer, self.readers = sessions.place, sessions.writer, sessions.readers
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
         self._link: Link | None = None
         self._held: psycopg.Connection[Any] | None = None
         try:
-            self._enter(alone=alone)
+            if use is not Use.LOOK:
+                self._enter(alone=use is Use.ALONE)
             with self.readers.connect() as connection:
                 self._check(connection)
         except (SQLAlchemyError, psycopg.Error) as error:
+            self.close()
             reason = str(original(error)).strip()
             raise CannotOpen(f"{self.place} cannot be opened: {reason}") from error
+        except CannotOpen:
+            self.close()
+            raise
 
     def clock(self) -> Clock:
         """The database's clock, or servers would fail each other's jobs."""
@@ -184,7 +135,7 @@ class PostgresDatabase:
 
     def watch(self, peers: Peers) -> None:
         """See Database."""
-        self._link = Link(self._connect, self._source, peers, self._token)
+        self._link = Link(self._sessions.connect, self._source, peers, self._token)
         self._link.start()
 
     def leads(self) -> bool:
@@ -197,12 +148,11 @@ class PostgresDatabase:
             self._link.stop()
         if self._held is not None:
             self._held.close()
-        self.readers.dispose()
-        self.writer.dispose()
+        self._sessions.close()
 
     def _enter(self, *, alone: bool) -> None:
         """Sees that servers, and who wants to be alone, keep away from each other."""
-        connection = self._connect()
+        connection = self._sessions.connect()
         if not (take_alone if alone else take_shared)(connection):
             connection.close()
             raise CannotOpen(
@@ -217,32 +167,6 @@ class PostgresDatabase:
     def _notify(self, connection: Connection, payload: str) -> None:
         with _NOTIFY.cursor(connection, {"payload": payload}):
             pass
-
-    def _engine(self, settings: tuple[str, ...], **pool: Any) -> Engine:
-        engine = create_engine(
-            self._url,
-            paramstyle="format",  # Prepared takes parameters by their places
-            connect_args=_NETWORK,
-            isolation_level="READ COMMITTED" if settings is _WRITER_SETTINGS else None,
-            hide_parameters=True,  # an error must not show a payload
-            **pool,
-        )
-
-        @event.listens_for(engine, "connect")
-        def _set(connection: Any, _record: object) -> None:
-            for setting in settings:
-                connection.execute(setting)
-            connection.commit()
-
-        return engine
-
-    def _connect(self) -> "psycopg.Connection[Any]":
-        """A connection of its own, outside the pools, on which each statement commits."""
-        args, options = self.writer.dialect.create_connect_args(self._url)
-        connection = psycopg.connect(*args, autocommit=True, **{**options, **_NETWORK})
-        for setting in _SESSION_SETTINGS:
-            connection.execute(setting)
-        return connection
 
     def _check(self, connection: Connection) -> None:
         version = _driver_connection(connection).info.server_version // 10_000
@@ -272,27 +196,6 @@ class PostgresDatabase:
         if keys:
             self.contents = SealedContents(keys)
         return bool(keys)
-
-
-def _parse(url: DatabaseUrl) -> URL:
-    try:
-        parsed = make_url(url.value).set(drivername="postgresql+psycopg")
-    except (ArgumentError, ValueError):
-        parsed = None  # not in the handler: what was raised shows the password
-    # An @ in the host is the end of a password that has one, too.
-    if parsed is None or "@" in (parsed.host or ""):
-        raise CannotOpen(
-            f"DATABASE_URL cannot be read: expected {URL_FORM}, with @ : / in a password "
-            "written as %40 %3A %2F"
-        )
-    return parsed
-
-
-def _place(url: URL) -> str:
-    """Where the database is, without anything secret."""
-    hosts = url.host or ",".join(url.normalized_query.get("host", ())) or "the local socket"
-    port = "" if url.port is None else f":{url.port}"
-    return f"PostgreSQL at {hosts}{port}, database {url.database or url.username}"
 
 
 def _driver_connection(connection: Connection) -> Any:

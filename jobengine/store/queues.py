@@ -1,7 +1,7 @@
 """The queue table: what the config asks for, made so, and removed queues taken away."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, Row, delete, func, insert, inspect, select, update
@@ -30,6 +30,40 @@ class Reconciled:
     added: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
+    # The jobs in queues that were to be removed and are protected: then nothing was done.
+    refused: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Planned:
+    """What a reconcile would do, by the names of the queues."""
+
+    added: list[str] = field(default_factory=list)
+    # What would be another, as the columns are now and as they would be.
+    changed: dict[str, dict[str, tuple[object, object]]] = field(default_factory=dict)
+    # With the number of jobs that would be lost.
+    removed: dict[str, int] = field(default_factory=dict)
+
+
+def plan(connection: Connection, wanted: Iterable[WantedQueue]) -> Planned:
+    """What `reconcile` would do. Before the first migration, everything is to be added."""
+    planned = Planned()
+    present = {}
+    if inspect(connection).has_table(queue.name):
+        rows = connection.execute(select(queue).where(queue.c.removed.is_(None)))
+        present = {row.name: row for row in rows}
+    for want in wanted:
+        row = present.pop(want.name, None)
+        if row is None:
+            planned.added.append(want.name)
+            continue
+        now, then = _values_of(row), _values(want)
+        if now != then:
+            planned.changed[want.name] = {
+                key: (now[key], then[key]) for key in now if now[key] != then[key]
+            }
+    planned.removed = {name: count_jobs(connection, row.id) for name, row in present.items()}
+    return planned
 
 
 def count_queues(connection: Connection) -> int:
@@ -41,16 +75,25 @@ def count_queues(connection: Connection) -> int:
     ).scalar_one()
 
 
-def reconcile(connection: Connection, wanted: Iterable[WantedQueue], now: int) -> Reconciled:
+def reconcile(
+    connection: Connection, wanted: Collection[WantedQueue], now: int, *, protect: bool = False
+) -> Reconciled:
     """Makes the table hold just the wanted queues.
 
     A queue that is not wanted is only marked, which frees its name at once; its jobs
-    are out of sight from then on, and purged in chunks (`purge`).
+    are out of sight from then on, and purged in chunks (`purge`). Where it still has some
+    and they are to be protected, nothing is done.
     """
     done = Reconciled()
     present = {
         row.name: row for row in connection.execute(select(queue).where(queue.c.removed.is_(None)))
     }
+    if protect:
+        unwanted = present.keys() - {want.name for want in wanted}
+        counts = {name: count_jobs(connection, present[name].id) for name in sorted(unwanted)}
+        done.refused = {name: jobs for name, jobs in counts.items() if jobs}
+        if done.refused:
+            return done
     for want in wanted:
         row = present.pop(want.name, None)
         if row is None:

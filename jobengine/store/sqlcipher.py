@@ -7,7 +7,7 @@ Format and defaults are SQLCipher 4's, so its own shell opens the file with
 import hashlib
 import os
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,7 +21,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents, Plain
-from jobengine.store.database import Peers
+from jobengine.store.database import Peers, Use
 from jobengine.store.lock import StoreLock
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
@@ -53,16 +53,31 @@ class SqlcipherFile:
     written in either case.
     """
 
-    def __init__(self, path: Path, secret: bytes) -> None:
+    def __init__(self, path: Path, secret: bytes, use: Use = Use.SERVE) -> None:
         self.path = path
         self.place = str(path)
         self.contents: Contents = Plain()
-        self._lock = StoreLock(path)
+        self._lock = self._take_lock(use)
+        self._writes = use is not Use.LOOK
         try:
             self._open(secret)
         except BaseException:
-            self._lock.release()
+            self._let_go()
             raise
+
+    def _take_lock(self, use: Use) -> StoreLock | None:
+        """The lock; none where it may only be looked at, and a server has it or it is not there."""
+        if use is not Use.LOOK:
+            return StoreLock(self.path)
+        if not self.path.exists():
+            return None
+        with suppress(CannotOpen):
+            return StoreLock(self.path)
+        return None
+
+    def _let_go(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def _open(self, secret: bytes) -> None:
         salt = self._salt()
@@ -93,6 +108,11 @@ class SqlcipherFile:
         start finds it.
         """
         self.readers.dispose()
+        if self._writes:
+            self._empty_log()
+        self._let_go()
+
+    def _empty_log(self) -> None:
         try:
             connection = self.writer.raw_connection()
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -100,7 +120,6 @@ class SqlcipherFile:
         except (SQLAlchemyError, sqlcipher.Error, CannotOpen):
             _log.exception("the log could not be emptied into the database; it is kept")
         self.writer.dispose()
-        self._lock.release()
 
     def clock(self) -> Clock:
         """The machine's."""
