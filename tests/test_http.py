@@ -7,6 +7,7 @@ import socket
 
 import pytest
 
+from tests.conftest import Running
 from tests.harness.server import Server
 
 GOOD = b'{"content":{"a":1},"valid_for":600,"priority":50}'
@@ -15,6 +16,12 @@ GOOD = b'{"content":{"a":1},"valid_for":600,"priority":50}'
 def head(queue: str, *lines: str, method: str = "PUT", path: str = "/api/v1/jobs/create") -> bytes:
     names = (f"{method} {path} HTTP/1.1", "Host: h", "X-Name: both", f"X-Queue: {queue}")
     return "\r\n".join((*names, *lines, "", "")).encode("latin-1")
+
+
+@pytest.fixture(scope="module")
+def server(running: Running) -> Server:
+    """One server: what it makes of bytes has nothing to do with the database."""
+    return running.server("sqlcipher")
 
 
 def converse(server: Server, *parts: bytes, hang_up: bool = True) -> bytes:

@@ -198,7 +198,7 @@ def run(transport: Transport, clock: FileClock, examples: int) -> None:
 
 
 def test_lives_without_any_duty(service: Service, clock: FileClock) -> None:
-    run(WsgiTransport(service.app), clock, 150)
+    run(WsgiTransport(service.app), clock, 75)
 
 
 def test_lives_under_granian(granian_server: Server, clock: FileClock) -> None:
@@ -209,5 +209,5 @@ def test_lives_under_granian(granian_server: Server, clock: FileClock) -> None:
 
 def test_lives_beside_the_duties_of_a_server_process(server: Server, clock: FileClock) -> None:
     http = HttpTransport(server.port)
-    run(http, clock, 100)
+    run(http, clock, 50)
     http.close()
