@@ -216,6 +216,7 @@ def test_a_database_that_can_only_be_read_is_not_ready(tmp_path: Path, cluster: 
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", name
         )
         assert_problem(until_done(lambda: api.create(), 503), 503)
+        assert_problem(api.create(), 503)  # on a connection that is not lost
         assert_problem(ready(api), 503, "store-failed")
         assert api.get(made["uid"]).json() == made
         cluster.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
