@@ -71,6 +71,8 @@ class Service:
         CannotStart.
         """
         self._waiting_blocks_a_thread = waiting_blocks_a_thread
+        # Before the file is read: from here on no change is missed.
+        self._config = ConfigWatch(launch.config_path, self.apply)
         settings = _read_if_present(launch)
         with ExitStack() as undo:
             self._database = open_database(launch.database, launch.secret.value)
@@ -78,15 +80,17 @@ class Service:
             self.clock = clock or self._database.clock()
             try:
                 self.settings = _settle(launch, settings, self._database)
+                if settings is None:
+                    self._config = ConfigWatch(launch.config_path, self.apply)  # generated
                 upgrade(self._database)
-                self._wire(launch, new_uid, undo)
+                self._wire(new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
                 reason = error.__cause__ or error
                 raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
             undo.pop_all()
         _log.info("database open", place=self._database.place, version=__version__)
 
-    def _wire(self, launch: Launch, new_uid: UidFactory, undo: ExitStack) -> None:
+    def _wire(self, new_uid: UidFactory, undo: ExitStack) -> None:
         clock, database = self.clock, self._database
         self._writer = Writer(database, clock)
         self._writer.start()
@@ -107,7 +111,6 @@ class Service:
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
         )
         self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
-        self._config = ConfigWatch(launch.config_path, self.apply)
 
     def _bound_of_waiters(self) -> int:
         most = self.settings.waiters

@@ -1,14 +1,13 @@
 """`jobengine config`: what it says of a config, and that it changes nothing."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
 
-from tests.harness.server import CHECKOUT, SECRET, Server
+from tests.harness import command
+from tests.harness.server import Server
 
 OPEN = "{read: ['*'], write: ['*']}"
 CONFIG = f"version: 1\nqueues:\n  q: {OPEN}\n  r: {OPEN}\n  old: {OPEN}\n"
@@ -18,15 +17,8 @@ WANTED = (
 )
 
 
-def run(*arguments: str, **env: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "jobengine", "config", *arguments],
-        env={**os.environ, "SECRET": SECRET, **env},
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def run(*arguments: str, **env: str) -> "CompletedProcess[str]":
+    return command.run("config", *arguments, **env)
 
 
 def written(folder: Path, text: str) -> str:

@@ -1,10 +1,8 @@
 """Moving house: an encrypted file to PostgreSQL, and back."""
 
-import os
-import subprocess
-import sys
 from itertools import islice
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -14,9 +12,10 @@ from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Use, open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.move import Move
+from tests.harness import command
 from tests.harness.client import Api
 from tests.harness.postgresql import Cluster
-from tests.harness.server import CHECKOUT, SECRET, Server
+from tests.harness.server import SECRET, Server
 
 OPEN = "{read: ['*'], write: ['*']}"
 CONFIG = f"version: 1\nqueues:\n  q: {OPEN}\n  r: {OPEN}\n"
@@ -27,16 +26,8 @@ def url(cluster: Cluster) -> str:
     return cluster.new_database()
 
 
-def move(to: str, secret: str = SECRET, **env: str) -> "subprocess.CompletedProcess[str]":
-    """The command, in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "jobengine", "move", "--to", to],
-        env={**os.environ, "SECRET": secret, **env},
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def move(to: str, secret: str = SECRET, **env: str) -> "CompletedProcess[str]":
+    return command.run("move", "--to", to, SECRET=secret, **env)
 
 
 def fill(api: Api, jobs: int) -> None:

@@ -86,6 +86,8 @@ class ConfigWatch:
         except JobEngineError as error:
             _log.error("the config could not be applied; it is tried again", reason=str(error))
             self._applied = b""
+        except Exception:  # noqa: BLE001  logged; the next change is to be seen all the same
+            _log.exception("the config could not be applied")
         else:
             _log.info("config applied", path=str(self._path))
 

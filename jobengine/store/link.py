@@ -109,6 +109,8 @@ class Link:
         down = False
         while not self._stopping.is_set():
             try:
+                if down:
+                    self._look_at_everything()
                 with self._connect() as connection:
                     _share(connection)
                     connection.execute(f"LISTEN {CHANNEL}")
@@ -126,7 +128,6 @@ class Link:
                 down = True
             finally:
                 self.leads = False
-            self._look_at_everything()
             self._stopping.wait(_PERIOD_SECONDS)
 
     def _follow(self, connection: "psycopg.Connection[Any]") -> None:
