@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import socket
+from http.client import HTTPResponse
 
 import pytest
 
@@ -141,6 +142,30 @@ def test_a_body_over_the_limit_is_413_as_a_problem(server: Server, queue: str, s
     assert statuses(answer) == [413]
     assert problem_of(answer)["status"] == 413
     assert listed(server, queue) == 0
+
+
+@pytest.mark.parametrize("http", ["waitress", "granian"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_client_that_sends_too_long_a_body_meets_the_413(
+    running: Running, queue: str, http: str, chunked: bool
+) -> None:
+    """And the connection serves on, however late the rest of the body comes."""
+    server, size = running.server("sqlcipher", http), 1024 * 1024 + 1
+    lines = ["Transfer-Encoding: chunked"] if chunked else [f"Content-Length: {size}"]
+    framing = (f"{size:x}\r\n".encode(), b"\r\n0\r\n\r\n") if chunked else (b"", b"")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        connection.sendall(head(queue, *lines) + framing[0])
+        for _ in range(size // 1024):
+            connection.sendall(b"x" * 1024)
+        connection.sendall(b"x" * (size % 1024) + framing[1])
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 413
+        assert "1048576" in json.loads(answer.read())["detail"]
+        connection.sendall(head(queue, method="GET", path="/api/v1/test"))
+        answer = HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 200
 
 
 @pytest.mark.parametrize("header", ["X-Name: both", "X-Name: other", "X-Queue: queue1"])

@@ -25,7 +25,7 @@ _NEVER_SPILL = 1 << 40
 # What may wait in memory for a slow client before its list is read on.
 _OUTBUF_HIGH_WATERMARK = 1024 * 1024
 # Above the app's own limit, so that the app's 413 is the one that clients meet.
-_BODY_HEADROOM = 2
+BODY_HEADROOM = 2
 _CONNECTION_LIMIT = 1000
 # A client that takes nothing of an answer for this long is cut off.
 _STALLED_MILLISECONDS = 60_000
@@ -79,7 +79,7 @@ class HttpServer:
                 inbuf_overflow=_NEVER_SPILL,
                 outbuf_overflow=_NEVER_SPILL,
                 outbuf_high_watermark=_OUTBUF_HIGH_WATERMARK,
-                max_request_body_size=settings.max_body_bytes * _BODY_HEADROOM,
+                max_request_body_size=settings.max_body_bytes * BODY_HEADROOM,
                 connection_limit=_CONNECTION_LIMIT,
                 asyncore_use_poll=True,
                 # Reads on while a request is worked on, and so notices a client that

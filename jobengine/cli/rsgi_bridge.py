@@ -17,7 +17,7 @@ import structlog
 
 from jobengine.api import problems
 from jobengine.cli.fibers import Fibers
-from jobengine.cli.http_server import SettingsOfServer, writes
+from jobengine.cli.http_server import BODY_HEADROOM, SettingsOfServer, writes
 from jobengine.store import latches
 
 _log = structlog.get_logger(component="http")
@@ -119,15 +119,25 @@ class RsgiBridge:
                 close()
 
     async def _body(self, environ: dict[str, Any], protocol: Any) -> bytes:
-        """The body, as far as the application could accept it."""
+        """The body, as far as the application could accept it.
+
+        Of one that is longer, by up to the headroom, the rest is read and thrown away: granian
+        closes a connection with something unread, and a client that still sends would meet
+        the reset instead of the 413.
+        """
         length = environ.get("CONTENT_LENGTH", "")
-        if length.isdigit():
-            # A longer one the application answers by its length alone.
-            return bytes(await protocol()) if int(length) <= self._body_max else b""
-        body = bytearray()
+        if length.isdigit() and int(length) <= self._body_max:
+            return bytes(await protocol())
+        most = self._body_max * BODY_HEADROOM
+        if length.isdigit() and int(length) > most:
+            return b""  # the application answers by the length alone
+        body, discarded = bytearray(), 0
         async for chunk in protocol:
-            body += chunk
-            if len(body) > self._body_max:
+            if len(body) <= self._body_max:
+                body += chunk
+            else:
+                discarded += len(chunk)
+            if len(body) + discarded > most:
                 break
         return bytes(body)
 
