@@ -25,14 +25,20 @@ from jobengine.config.settings import Launch, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed, Unavailable
+from jobengine.engine.access import Access
+from jobengine.engine.administration import Administration
+from jobengine.engine.audit import Audit
 from jobengine.engine.config_watch import ConfigWatch
+from jobengine.engine.control import Control
 from jobengine.engine.duties.duty import Duty
 from jobengine.engine.duties.expire import Expire
 from jobengine.engine.duties.fail import Fail
+from jobengine.engine.duties.note_uses import NoteUses
 from jobengine.engine.duties.prune import Prune
 from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.jobs import Jobs, UidFactory
+from jobengine.engine.keys import Keys, valid_keys
 from jobengine.engine.queues import Queues
 from jobengine.store.database import Database, open_database
 from jobengine.store.migrate import upgrade
@@ -71,6 +77,7 @@ class Service:
         CannotStart.
         """
         self._waiting_blocks_a_thread = waiting_blocks_a_thread
+        self._control: Control | None = None
         # Before the file is read: from here on no change is missed.
         self._config = ConfigWatch(launch.config_path, self.apply)
         settings = _read_if_present(launch)
@@ -96,6 +103,8 @@ class Service:
         self._writer.start()
         undo.callback(self._writer.stop)
         self._reads = Reads(database)
+        self.keys = Keys(self._writer, self._reads, clock, database)
+        self.access = Access(self.keys, self.settings)
         self.queues = Queues()
         self.queues.reconcile(self._writer, self.settings, clock, database)
         # Fail comes before Prune, which only looks at what has finished.
@@ -105,12 +114,17 @@ class Service:
             Prune(self._writer, self.queues, clock),
             Purge(self._writer, self._reads),
         ]
-        self._duties = DutyRunner(duties, clock, database.leads)
+        self._duties = DutyRunner(duties, clock, database.leads, [NoteUses(self.keys)])
         lists = max(1, self.settings.threads // _LIST_SHARE)
         self.jobs = Jobs(
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
         )
-        self.app: App = create_api(self.jobs, self, self.settings.max_body_bytes)
+        self.app: App = create_api(
+            self.jobs, self.access, Audit(self._reads), self, self.settings.max_body_bytes
+        )
+        if database.control is not None:
+            handle = Administration(self.keys).handle
+            self._control = Control(*database.control, handle)
 
     def _bound_of_waiters(self) -> int:
         most = self.settings.waiters
@@ -124,6 +138,10 @@ class Service:
         self._database.watch(self)
         self._duties.start()
         self._config.start()
+        if self._control is not None:
+            self._control.start()
+        if self.access.wants_keys and not valid_keys(self.keys.all(), self.clock.now()):
+            _log.warning("no call can be made without a key: jobengine keys create SERVICE")
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served."""
@@ -143,6 +161,7 @@ class Service:
             mistake = "queues: missing, which would delete every queue: write `queues: {}` for that"
             raise ConfigRefused("the config", [mistake])
         self.queues.reconcile(self._writer, settings, self.clock, self._database)
+        self.access.apply(settings)
         later = [
             name for name in _AT_START if getattr(settings, name) != getattr(self.settings, name)
         ]
@@ -153,12 +172,13 @@ class Service:
         """See Peers."""
         self._writer.wake(queue_ids)
 
-    def queues_changed(self) -> None:
+    def shared_changed(self) -> None:
         """See Peers."""
         try:
             self.queues.reload(self._reads)
+            self.keys.reload()
         except StoreFailed as error:
-            _log.info("the queues could not be read again", reason=str(error))
+            _log.info("the queues and keys could not be read again", reason=str(error))
 
     def stop_waiting(self) -> None:
         """Answers the calls that wait for a job, and lets no other wait."""
@@ -167,6 +187,8 @@ class Service:
     def stop(self) -> None:
         """Finishes what was begun, empties the log into the file, and lets go of it."""
         self._config.stop()
+        if self._control is not None:
+            self._control.stop()
         self._duties.stop()
         self._writer.stop()
         self._database.close()

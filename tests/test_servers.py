@@ -211,7 +211,7 @@ class Heard:
     def jobs_came(self, queue_ids: Collection[int] | None) -> None:
         self.jobs.append(queue_ids)
 
-    def queues_changed(self) -> None:
+    def shared_changed(self) -> None:
         self.changes += 1
 
 
@@ -261,8 +261,8 @@ def test_a_stray_notification_does_the_link_no_harm(cluster: Cluster, payload: s
 
 def test_a_link_that_fails_is_made_anew(cluster: Cluster) -> None:
     class Failing(Heard):
-        def queues_changed(self) -> None:
-            super().queues_changed()
+        def shared_changed(self) -> None:
+            super().shared_changed()
             if self.changes == 1:
                 raise RuntimeError("for the test")
 

@@ -14,12 +14,16 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlcipher3 import dbapi2 as sqlcipher
 
+from jobengine.domain.audit import Act, Actor
 from jobengine.domain.errors import CannotOpen
 from jobengine.domain.job import State
+from jobengine.domain.key import Key
 from jobengine.domain.queue import Queue
 from jobengine.store import migrate, reads, statements
+from jobengine.store.audit import record
 from jobengine.store.batch import Batch
 from jobengine.store.contents import Plain
+from jobengine.store.keys import add_key
 from jobengine.store.lock import StoreLock
 from jobengine.store.migrate import downgrade, upgrade
 from jobengine.store.models import metadata
@@ -50,6 +54,8 @@ def fill(engine: Engine, jobs: int) -> None:
         Batch(connection, Plain(), 1000).run([Create(QUEUE, new)])
         connection.exec_driver_sql("UPDATE job SET state = id % 4")
         connection.exec_driver_sql("INSERT OR IGNORE INTO master_key VALUES (1, x'00', x'01')")
+        add_key(connection, Key("k", "r", b"digest", 1000))
+        record(connection, Plain(), [Act(Actor("me"), "key.created", "k")], 1000)
 
 
 def rows(engine: Engine) -> dict[str, list[Any]]:

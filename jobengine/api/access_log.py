@@ -9,7 +9,7 @@ _log = structlog.get_logger(component="access")
 
 
 class AccessLog:
-    """Falcon middleware: method, path, status, duration, and the names that were sent."""
+    """Falcon middleware: method, path, status, duration, the service and the queue."""
 
     def process_request(self, req: Request, _resp: Response) -> None:
         """Notes when the request came."""
@@ -25,6 +25,6 @@ class AccessLog:
             path=req.path,
             status=resp.status_code,
             ms=round((time.perf_counter() - req.context.began) * 1000, 2),
-            service=req.env.get("HTTP_X_NAME"),
+            service=req.context.get("service"),
             queue=req.env.get("HTTP_X_QUEUE"),
         )

@@ -5,9 +5,13 @@ from falcon import Request, Response
 
 from jobengine.api import problems
 from jobengine.api.access_log import AccessLog
+from jobengine.api.audit import AuditTrail
+from jobengine.api.authentication import Authenticate
 from jobengine.api.health import Alive, Readiness, Ready
 from jobengine.api.jobs import AllJobs, CreateJob, NextJob, OneJob
 from jobengine.domain.errors import JobEngineError
+from jobengine.engine.access import Access
+from jobengine.engine.audit import Audit
 from jobengine.engine.jobs import Jobs
 
 App = falcon.App[Request, Response]
@@ -21,9 +25,11 @@ class _Answer(Response):
         self.set_headers({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
 
 
-def create_app(jobs: Jobs, readiness: Readiness, max_body_bytes: int) -> App:
+def create_app(
+    jobs: Jobs, access: Access, audit: Audit, readiness: Readiness, max_body_bytes: int
+) -> App:
     """The application. `max_body_bytes` is the largest body it accepts."""
-    app: App = falcon.App(middleware=[AccessLog()], response_type=_Answer)
+    app: App = falcon.App(middleware=[AccessLog(), Authenticate(access)], response_type=_Answer)
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
@@ -38,4 +44,5 @@ def create_app(jobs: Jobs, readiness: Readiness, max_body_bytes: int) -> App:
     app.add_route("/api/v1/jobs/create", CreateJob(jobs, max_body_bytes))
     app.add_route("/api/v1/jobs/next", NextJob(jobs))
     app.add_route("/api/v1/jobs/{uid}", OneJob(jobs, max_body_bytes))
+    app.add_route("/api/v1/audit", AuditTrail(audit, access))
     return app

@@ -23,9 +23,13 @@ _log = structlog.get_logger(component="api")
 # What a domain error is on the wire: the type's name, the status, the title.
 _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.InvalidInput: ("invalid-input", 400, "The request is not as expected"),
+    errors.Unauthenticated: ("unauthenticated", 401, "A key is needed"),
     errors.Forbidden: ("forbidden", 403, "The service lacks the right"),
     errors.UnknownQueue: ("unknown-queue", 404, "Unknown queue"),
     errors.UnknownJob: ("unknown-job", 404, "Unknown job"),
+    errors.Conflict: ("conflict", 409, "What is there stands in the way"),
+    errors.RateExceeded: ("rate-exceeded", 429, "The service calls too often"),
+    errors.QueueFull: ("queue-full", 429, "The queue is full"),
     errors.Busy: ("busy", 503, "Too many calls of this kind at once"),
     errors.AnswerFull: ("answer-full", 503, "The answer is full"),
     errors.Stopping: ("stopping", 503, "The server is shutting down"),
@@ -39,6 +43,8 @@ _DETAILS = {
 }
 _UNKNOWN_JOB = "there is no such job in the queue, or its time is over"
 RETRY_AFTER_SECONDS = 1
+# RFC 6750, section 3.
+_CHALLENGE = 'Bearer realm="JobEngine"'
 
 
 def body(
@@ -71,8 +77,12 @@ def handle_domain_error(
 ) -> None:
     """Answers with what a domain error is on the wire."""
     _, status, _ = _PROBLEMS[type(error)]
-    if status == 503:
+    if isinstance(error, errors.TooMany):
+        resp.set_header("Retry-After", str(error.retry_after))
+    elif status == 503:
         resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
+    elif status == 401:
+        resp.set_header("WWW-Authenticate", _CHALLENGE)
     _answer(resp, status, of(error))
 
 

@@ -7,7 +7,7 @@ import falcon
 from falcon import Request
 
 from jobengine.domain.errors import InvalidInput, Mistake, UnknownJob
-from jobengine.domain.job import State
+from jobengine.domain.job import TIME_MAX, State
 from jobengine.domain.queue import NAME_RULE, is_name
 from jobengine.domain.uids import uid_bytes
 from jobengine.engine.jobs import Caller
@@ -15,13 +15,14 @@ from jobengine.engine.listing import LIMIT_MAX, Cursor
 
 CLAIM_MAX = 1000
 WAIT_MAX = 60
+AUDIT_LIMIT = 100
 _PREFER_WAIT = re.compile(r"(?:^|,)\s*wait\s*=\s*\"?([0-9]{1,9})\"?\s*(?:[,;]|$)", re.IGNORECASE)
 _STATES = ", ".join(state.value for state in State)
 
 
 def caller(req: Request) -> Caller:
-    """The names in X-Name and X-Queue. Raises InvalidInput."""
-    service, queue = req.env.get("HTTP_X_NAME", ""), req.env.get("HTTP_X_QUEUE", "")
+    """The calling service, and the queue in X-Queue. Raises InvalidInput."""
+    service, queue = req.context.service, req.env.get("HTTP_X_QUEUE", "")
     if is_name(service) and is_name(queue):
         return Caller(service, queue)
     mistakes = [
@@ -30,6 +31,14 @@ def caller(req: Request) -> Caller:
         if not is_name(value)
     ]
     raise InvalidInput(mistakes)
+
+
+def service(req: Request) -> str:
+    """The calling service, where no queue is asked for. Raises InvalidInput."""
+    name: str = req.context.service
+    if not is_name(name):
+        raise InvalidInput([Mistake("header", "X-Name", _name_mistake(name, "service"))])
+    return name
 
 
 def _name_mistake(value: str, what: str) -> str:
@@ -82,6 +91,14 @@ def wait(req: Request) -> int:
         return asked
     found = _PREFER_WAIT.search(req.env.get("HTTP_PREFER", ""))
     return min(int(found[1]), WAIT_MAX) if found else 0
+
+
+def audit_page(req: Request) -> tuple[int, int | None, int]:
+    """The parameters `since`, `before` and `limit` of the audit trail. Raises InvalidInput."""
+    params = parameters(req, "since", "before", "limit")
+    since = _integer(params, "since", 0, TIME_MAX) or 0
+    before = _integer(params, "before", 1, 2**63 - 1)
+    return since, before, _integer(params, "limit", 1, LIMIT_MAX) or AUDIT_LIMIT
 
 
 def next_count(req: Request, most: int) -> int:

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 import click
 
 from jobengine import __version__
+from jobengine.cli.audit import audit
 from jobengine.cli.config import config
+from jobengine.cli.keys import keys
 from jobengine.cli.move import move
 from jobengine.cli.serve import serve
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotStart, ConfigRefused
+from jobengine.engine.administration import Refused
 
 EXIT_CANNOT_OPEN = 1
 EXIT_MISTAKE = 2
@@ -38,12 +41,14 @@ def commands() -> None:
 commands.add_command(serve)
 commands.add_command(move)
 commands.add_command(config)
+commands.add_command(keys)
+commands.add_command(audit)
 
 
 def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:
     """Runs a command and exits with its code. Tests pass a clock of their own."""
     try:
         commands.main(arguments, prog_name="jobengine", obj=clock)
-    except CannotStart as error:
+    except (CannotStart, Refused) as error:
         print(f"jobengine: {error}", file=sys.stderr)  # noqa: T201  an error for the terminal
         sys.exit(EXIT_MISTAKE if isinstance(error, ConfigRefused) else EXIT_CANNOT_OPEN)

@@ -7,7 +7,13 @@ from typing import Any
 
 import yaml
 
-from jobengine.config.settings import MINUTES_MAX, WAITERS_MAX, QueueSettings, Settings
+from jobengine.config.settings import (
+    MINUTES_MAX,
+    WAITERS_MAX,
+    Authentication,
+    QueueSettings,
+    Settings,
+)
 from jobengine.domain.errors import ConfigRefused
 from jobengine.domain.queue import ANYONE, NAME_RULE, is_name
 
@@ -100,6 +106,8 @@ class _Reader:
             "threads": self._integer(4, 512, default.threads),
             "waiters": self._integer(1, WAITERS_MAX, default.waiters),
             "protect_nonempty": self._boolean,
+            "authentication": self._authentication,
+            "admins": self._admins,
             "queues": self._queues,
         }
         if "version" not in self._document:
@@ -151,6 +159,19 @@ class _Reader:
         if not isinstance(value, bool):
             self._mistake(key, "true or false", value)
         return value is True
+
+    def _authentication(self, key: str, value: object) -> Authentication:
+        try:
+            return Authentication(value)
+        except ValueError:
+            self._mistake(key, " or ".join(kind.value for kind in Authentication), value)
+            return Authentication.NONE
+
+    def _admins(self, key: str, value: object) -> frozenset[str]:
+        names = self._services(key, value)
+        if ANYONE in names:
+            self.mistakes.append(f"{key}: expected the names of services, got {ANYONE!r}")
+        return names
 
     def _queues(self, key: str, value: object) -> dict[str, QueueSettings] | None:
         if value is None:

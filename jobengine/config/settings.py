@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from pathlib import Path
 
 # A hundred years.
@@ -9,6 +10,13 @@ MINUTES_MAX = 52_560_000
 
 # Each holds a connection, of which a server takes a thousand: some are left for the others.
 WAITERS_MAX = 900
+
+
+class Authentication(Enum):
+    """How services show who they are."""
+
+    NONE = "none"  # X-Name is believed
+    KEYS = "keys"  # each call shows a key
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +48,8 @@ class Settings:
     threads: int = 32
     waiters: int = 500
     protect_nonempty: bool = False
+    authentication: Authentication = Authentication.NONE
+    admins: frozenset[str] = frozenset()
     queues: Mapping[str, QueueSettings] | None = None
 
 

@@ -2,10 +2,16 @@
 
 JobEngineError
 ├── InvalidInput          what a client sent is not what was expected
+├── Unauthenticated       no key, or none that is good
 ├── Forbidden             the service lacks the right on the queue
 ├── NotFound
 │   ├── UnknownQueue      no queue of that name
-│   └── UnknownJob        no such job in the queue, or its time is over
+│   ├── UnknownJob        no such job in the queue, or its time is over
+│   └── UnknownKey        no key of that id
+├── Conflict              what is there stands in the way
+├── TooMany               more than the config lets a client have
+│   ├── RateExceeded      the service calls too often
+│   └── QueueFull         the queue holds as many jobs as it may
 ├── Unavailable           try again later; nothing was changed, but for OutcomeUnknown
 │   ├── Busy              a bound on concurrent work is reached
 │   ├── AnswerFull        the rest of a call's updates is to be sent again
@@ -14,7 +20,8 @@ JobEngineError
 │   └── OutcomeUnknown    the database was lost while it committed
 └── CannotStart           the server must not start
     ├── SecretMissing     no SECRET
-    ├── CannotOpen        a wrong SECRET, a database that is no store, or one in use
+    ├── CannotOpen        a wrong SECRET, or a database that is no store
+    │   └── InUse         the database is another process's
     └── ConfigRefused     mistakes in the config, all of them listed
 """
 
@@ -47,6 +54,10 @@ class InvalidInput(JobEngineError):
         super().__init__("; ".join(f"{m.place or 'body'}: {m.detail}" for m in self.mistakes))
 
 
+class Unauthenticated(JobEngineError):
+    """No key was sent, or none that is good."""
+
+
 class Forbidden(JobEngineError):
     """The service lacks the right on the queue."""
 
@@ -61,6 +72,33 @@ class UnknownQueue(NotFound):
 
 class UnknownJob(NotFound):
     """No such job is in the queue, or its time is over."""
+
+
+class UnknownKey(NotFound):
+    """No key has that id."""
+
+
+class Conflict(JobEngineError):
+    """What is there stands in the way; nothing was changed."""
+
+
+class TooMany(JobEngineError):
+    """The client has as much as the config lets it have; nothing was changed.
+
+    `retry_after` is after how many whole seconds it may try again.
+    """
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
+
+
+class RateExceeded(TooMany):
+    """The service calls too often."""
+
+
+class QueueFull(TooMany):
+    """The queue holds as many jobs as it may."""
 
 
 class Unavailable(JobEngineError):
@@ -100,6 +138,10 @@ class SecretMissing(CannotStart):
 
 class CannotOpen(CannotStart):
     """The database cannot be opened: wrong SECRET, no store, or in use."""
+
+
+class InUse(CannotOpen):
+    """The database cannot be opened, since another process has it."""
 
 
 class ConfigRefused(CannotStart):

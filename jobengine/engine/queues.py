@@ -7,14 +7,19 @@ import structlog
 from sqlalchemy import Connection
 
 from jobengine.config.settings import Settings
+from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue
 from jobengine.domain.queue import Queue, Right
 from jobengine.store import queues as store
+from jobengine.store.audit import record
 from jobengine.store.database import Database
 from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
+
+# Who the audit trail names for what a config changes.
+_CONFIG = Actor("the config")
 
 _log = structlog.get_logger(component="queues")
 
@@ -76,8 +81,10 @@ class Queues:
         now = clock.now()
 
         def reconcile(connection: Connection) -> store.Reconciled:
-            database.lock_queues(connection)
-            return store.reconcile(connection, wanted, now, protect=settings.protect_nonempty)
+            database.lock_shared(connection)
+            done = store.reconcile(connection, wanted, now, protect=settings.protect_nonempty)
+            record(connection, database.contents, _acts(done), now)
+            return done
 
         with self._changing:
             done = writer.submit(Task(reconcile))
@@ -92,6 +99,16 @@ class Queues:
         for name in done.removed:
             _log.warning("queue removed, since the config no longer has it", queue=name)
         _log.info("queues in force", count=len(done.queues))
+
+
+def _acts(done: store.Reconciled) -> list[Act]:
+    """What a reconcile did, for the audit trail."""
+    names = {
+        "queue.created": done.added,
+        "queue.changed": done.changed,
+        "queue.deleted": done.removed,
+    }
+    return [Act(_CONFIG, action, name) for action, each in names.items() for name in each]
 
 
 def _shape(queue: Queue | None) -> tuple[object, ...] | None:

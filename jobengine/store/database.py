@@ -4,7 +4,7 @@ from collections.abc import Collection
 from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
 
@@ -22,14 +22,21 @@ class Use(Enum):
     LOOK = "to read it, beside a server or not"
 
 
+class ControlPlace(NamedTuple):
+    """A socket for commands, and the key that both ends must know."""
+
+    path: Path
+    key: bytes
+
+
 class Peers(Protocol):
     """What is to be heard of the other servers on the database, from any thread."""
 
     def jobs_came(self, queue_ids: Collection[int] | None) -> None:
         """Jobs may have come to the queues of these ids; None for any queue."""
 
-    def queues_changed(self) -> None:
-        """The table of queues may have changed."""
+    def shared_changed(self) -> None:
+        """What all servers go by may have changed: the queues, the keys."""
 
 
 class Database(Protocol):
@@ -44,6 +51,8 @@ class Database(Protocol):
     readers: Engine
     # How the contents of jobs lie in it; there once `prepare` has been called.
     contents: Contents
+    # How commands reach the process that has it to itself; None where they need not.
+    control: ControlPlace | None
 
     def clock(self) -> Clock:
         """The clock that all the servers on it share."""
@@ -57,8 +66,8 @@ class Database(Protocol):
     def prepare(self, connection: Connection) -> None:
         """Makes ready what it needs beside the newest schema, `contents` among it."""
 
-    def lock_queues(self, connection: Connection) -> None:
-        """Keeps other servers from changing queues until the commit, which tells them."""
+    def lock_shared(self, connection: Connection) -> None:
+        """Keeps other servers from changing what all go by until the commit, which tells them."""
 
     def announce_jobs(self, connection: Connection, queue_ids: Collection[int]) -> None:
         """Has the commit tell the other servers that jobs came to the queues."""
@@ -77,7 +86,7 @@ class Database(Protocol):
 
 
 def open_database(place: Path | DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> Database:
-    """The database. Raises CannotOpen, also where it is in use by who must not be beside."""
+    """The database. Raises CannotOpen; InUse where who must not be beside has it."""
     if isinstance(place, Path):
         from jobengine.store.sqlcipher import SqlcipherFile
 

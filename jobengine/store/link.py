@@ -15,12 +15,12 @@ from jobengine.store.database import Peers
 CHANNEL = "jobengine"
 # A payload must be shorter than 8,000 bytes; one for so many queues says "any".
 _QUEUES_MAX = 300
-_JOBS, _QUEUES, _ANY = "jobs", "queues", "*"
+_JOBS, _SHARED, _ANY = "jobs", "shared", "*"
 # The keys of advisory locks: the leader holds one for as long as it is connected, and
 # every server a share of the other.
 _LEADER, _SERVING = 0x6A6F6202, 0x6A6F6203
 _PAYLOAD = re.compile(
-    rf"(?P<token>\S+) (?P<kind>{_JOBS}|{_QUEUES}) (?P<what>{re.escape(_ANY)}|[0-9]+(,[0-9]+)*)"
+    rf"(?P<token>\S+) (?P<kind>{_JOBS}|{_SHARED}) (?P<what>{re.escape(_ANY)}|[0-9]+(,[0-9]+)*)"
 )
 # How often to stand for leader, to look after all, and to connect again.
 _PERIOD_SECONDS = 1.0
@@ -36,9 +36,9 @@ def jobs_payload(token: str, queue_ids: Collection[int]) -> str:
     return f"{token} {_JOBS} {_ANY if many else ','.join(map(str, queue_ids))}"
 
 
-def queues_payload(token: str) -> str:
-    """What is notified when the table of queues changed."""
-    return f"{token} {_QUEUES} {_ANY}"
+def shared_payload(token: str) -> str:
+    """What is notified when the queues or the keys changed."""
+    return f"{token} {_SHARED} {_ANY}"
 
 
 def take_shared(connection: "psycopg.Connection[Any]") -> bool:
@@ -157,12 +157,12 @@ class Link:
             self._look_at_everything()  # by another version, or by somebody's hand
         elif found["token"] == self._token:
             return
-        elif found["kind"] == _QUEUES:
-            self._peers.queues_changed()
+        elif found["kind"] == _SHARED:
+            self._peers.shared_changed()
         else:
             what = found["what"]
             self._peers.jobs_came(None if what == _ANY else list(map(int, what.split(","))))
 
     def _look_at_everything(self) -> None:
         self._peers.jobs_came(None)
-        self._peers.queues_changed()
+        self._peers.shared_changed()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Self
 
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, InUse
 
 
 class StoreLock:
@@ -16,7 +16,7 @@ class StoreLock:
     """
 
     def __init__(self, database: Path) -> None:
-        """Takes the lock. Raises CannotOpen where another process has it, or on any OSError."""
+        """Takes the lock. Raises InUse where another process has it, CannotOpen on any OSError."""
         path = database.with_name(database.name + ".lock")
         try:
             database.parent.mkdir(parents=True, exist_ok=True)
@@ -28,7 +28,7 @@ class StoreLock:
         except OSError as error:
             holder = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             os.close(self._fd)
-            raise CannotOpen(
+            raise InUse(
                 f"{database} is in use by process {holder}: only one server may open it"
             ) from error
         os.ftruncate(self._fd, 0)

@@ -72,6 +72,41 @@ master_key = Table(
     Column("canary", LargeBinary, nullable=False),
 )
 
+# The keys that services call with, where the config asks for them: their SHA-256.
+api_key = Table(
+    "api_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("service", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("expires", BigInteger),
+    Column("revoked", BigInteger),
+    Column("last_used", BigInteger),
+)
+
+# Who administered what. Each entry's digest is over the one before it; the head holds the
+# last, so that an entry which is missing at the end shows, too.
+audit_entry = Table(
+    "audit_entry",
+    metadata,
+    Column("id", _Id, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("entries", BigInteger, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+)
+
 job = Table(
     "job",
     metadata,

@@ -12,16 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, InUse
 from jobengine.store.contents import Contents
-from jobengine.store.database import Peers, Use
+from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import original
 from jobengine.store.link import (
     CHANNEL,
     Link,
     jobs_payload,
     measure,
-    queues_payload,
+    shared_payload,
     take_alone,
     take_shared,
 )
@@ -33,7 +33,7 @@ from jobengine.store.sessions import Sessions
 
 _OLDEST_VERSION = 13
 # Keys of advisory locks, which are a database's own: any numbers that stay the same.
-_MIGRATING, _QUEUES = 0x6A6F6200, 0x6A6F6201
+_MIGRATING, _SHARED = 0x6A6F6200, 0x6A6F6201
 # A claim steps over the index entries of jobs that were claimed since the last vacuum.
 _VACUUM_SOON = (
     "ALTER TABLE job SET"
@@ -53,6 +53,7 @@ class PostgresDatabase:
 
     is_new = False
     contents: Contents
+    control: ControlPlace | None = None
 
     def __init__(self, url: DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> None:
         """Connects, and checks the SECRET where the database has seen one. Changes nothing.
@@ -118,10 +119,10 @@ class PostgresDatabase:
                 connection.exec_driver_sql(_VACUUM_SOON)
                 self.contents = contents
 
-    def lock_queues(self, connection: Connection) -> None:
+    def lock_shared(self, connection: Connection) -> None:
         """See Database."""
-        connection.execute(select(func.pg_advisory_xact_lock(_QUEUES)))
-        self._notify(connection, queues_payload(self._token))
+        connection.execute(select(func.pg_advisory_xact_lock(_SHARED)))
+        self._notify(connection, shared_payload(self._token))
 
     def announce_jobs(self, connection: Connection, queue_ids: Collection[int]) -> None:
         """See Database."""
@@ -156,7 +157,7 @@ class PostgresDatabase:
         connection = self._sessions.connect()
         if not (take_alone if alone else take_shared)(connection):
             connection.close()
-            raise CannotOpen(
+            raise InUse(
                 f"{self.place} is in use by a server: stop every server on it first"
                 if alone
                 else f"{self.place} is in use by another command: wait for its end"

@@ -5,6 +5,7 @@ Format and defaults are SQLCipher 4's, so its own shell opens the file with
 """
 
 import hashlib
+import hmac
 import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -21,7 +22,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents, Plain
-from jobengine.store.database import Peers, Use
+from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.lock import StoreLock
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
@@ -29,6 +30,8 @@ _SALT_BYTES = 16
 # SQLCipher 4's defaults (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
 _KDF_ITERATIONS = 256_000
 _KEY_BYTES = 32
+# What the key of the socket for commands is made for, from the key of the file.
+_CONTROL = b"jobengine control"
 # How long a connection waits for a lock that another holds: only a checkpoint and a
 # recovery after a crash ever hold one, for milliseconds.
 _BUSY_SECONDS = 10
@@ -86,6 +89,9 @@ class SqlcipherFile:
         key = hashlib.pbkdf2_hmac("sha512", secret, salt, _KDF_ITERATIONS, _KEY_BYTES)
         # hex digits only: no quoting, whatever the SECRET is
         self._raw_key = f"x'{key.hex()}{salt.hex()}'"
+        self.control: ControlPlace | None = ControlPlace(
+            self.path.with_name(self.path.name + ".sock"), hmac.digest(key, _CONTROL, "sha256")
+        )
         if not self.is_new:
             self._check_key()
         # The single connection that writes, and checkpoints. A second one would meet the
@@ -153,7 +159,7 @@ class SqlcipherFile:
     def prepare(self, _connection: Connection) -> None:
         """Nothing to do: the file is encrypted as a whole."""
 
-    def lock_queues(self, _connection: Connection) -> None:
+    def lock_shared(self, _connection: Connection) -> None:
         """Nothing to do: there is no other server."""
 
     def announce_jobs(self, _connection: Connection, _queue_ids: Collection[int]) -> None:

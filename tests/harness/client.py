@@ -67,10 +67,17 @@ class WsgiTransport:
 class Api:
     """The calls of JobEngine's API on one queue, as a service that may read and write it."""
 
-    def __init__(self, transport: Transport, queue: str, service: str = "both") -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        queue: str,
+        service: str | None = "both",
+        authorization: str | None = None,
+    ) -> None:
         self.transport = transport
         self.queue = queue
         self.service = service
+        self.authorization = authorization
 
     def as_service(self, service: str) -> "Api":
         return Api(self.transport, self.queue, service)
@@ -78,11 +85,16 @@ class Api:
     def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> Answer:
-        """A call with X-Name and X-Queue; a body of bytes is sent as it is, others as JSON."""
+        """A call with its headers; a body of bytes is sent as it is, others as JSON."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
-        names = {"X-Name": self.service, "X-Queue": self.queue}
-        return self.transport.send(method, path, names | (headers or {}), body)
+        own = {
+            "X-Name": self.service,
+            "X-Queue": self.queue,
+            "Authorization": self.authorization,
+        }
+        sent = {name: value for name, value in own.items() if value is not None}
+        return self.transport.send(method, path, sent | (headers or {}), body)
 
     def create(self, content: Any = None, priority: int = 50, valid_for: int = 600) -> Answer:
         job = {"content": content or {}, "valid_for": valid_for, "priority": priority}

@@ -40,6 +40,7 @@ class Server:
         self.folder = folder
         self.config = folder / "config.yml"
         self.database = folder / "jobs.queuedb"
+        self.clock_file = clock_file
         if config is not None:
             self.config.write_text(config, encoding="utf-8")
         command = (
@@ -79,8 +80,12 @@ class Server:
 
     def api(self, queue: str = "q", service: str = "both") -> Api:
         """A client with a connection of its own, closed when the server ends."""
+        return Api(self.http(), queue, service)
+
+    def http(self) -> HttpTransport:
+        """A connection, closed when the server ends."""
         self._transports.append(HttpTransport(self.port))
-        return Api(self._transports[-1], queue, service)
+        return self._transports[-1]
 
     def launch(self) -> None:
         """Starts the process and does not wait."""

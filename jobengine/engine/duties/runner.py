@@ -27,10 +27,15 @@ class DutyRunner:
     """Runs each duty once a second, and goes on for as long as one has more to do."""
 
     def __init__(
-        self, duties: Sequence[Duty], clock: Clock, leads: Callable[[], bool] = _always
+        self,
+        duties: Sequence[Duty],
+        clock: Clock,
+        leads: Callable[[], bool] = _always,
+        own: Sequence[Duty] = (),
     ) -> None:
-        """`leads` says whether they are this server's to do."""
+        """`leads` says whether the duties are this server's to do; its `own` ones always are."""
         self._duties = duties
+        self._own = own
         self._leads = leads
         self._clock = clock
         self._steady = True
@@ -49,6 +54,8 @@ class DutyRunner:
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
+            for duty in self._own:
+                self._chunk(duty, Counter())
             if self._leads():
                 self.run_once()
 

@@ -1,0 +1,31 @@
+"""Who calls, settled before anything else is looked at."""
+
+from falcon import Request, Response
+
+from jobengine.engine.access import Access
+
+# What says nothing but that the server is there; a path that is not named needs a key.
+_OPEN = frozenset({"/livez", "/readyz", "/api/v1/test"})
+_SCHEME = "bearer "
+
+
+class Authenticate:
+    """Falcon middleware: notes the calling service as `req.context.service`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def process_request(self, req: Request, _resp: Response) -> None:
+        """Raises Unauthenticated and Forbidden."""
+        name = req.env.get("HTTP_X_NAME", "")
+        req.context.service = name
+        if req.path not in _OPEN:
+            req.context.service = self._access.identify(name, _bearer(req))
+
+
+def _bearer(req: Request) -> str | None:
+    """The key in the Authorization header (RFC 6750, section 2.1); None without one."""
+    value: str = req.env.get("HTTP_AUTHORIZATION", "")
+    if value[: len(_SCHEME)].lower() != _SCHEME:
+        return None
+    return value[len(_SCHEME) :].strip(" ")

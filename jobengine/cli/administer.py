@@ -1,0 +1,69 @@
+"""Asks for something to be changed in a database, whether or not a server runs on it."""
+
+import getpass
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from multiprocessing import AuthenticationError
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from jobengine.config.settings import Launch
+from jobengine.domain.audit import Actor
+from jobengine.domain.clock import Clock
+from jobengine.domain.errors import CannotOpen, InUse, Unavailable
+from jobengine.engine import control
+from jobengine.engine.administration import Administration, KeyShown, Request, ask
+from jobengine.engine.keys import Keys
+from jobengine.store.database import Database, Use, open_database
+from jobengine.store.failures import original
+from jobengine.store.migrate import upgrade
+from jobengine.store.reads import Reads
+from jobengine.store.writer import Writer
+
+
+def administer(launch: Launch, request: Request, clock: Clock | None) -> list[KeyShown]:
+    """Has the request done: by the server that has the database to itself, or right here.
+
+    Raises CannotOpen and Refused.
+    """
+    try:
+        database = open_database(launch.database, launch.secret.value)
+    except InUse as error:
+        return _ask_the_server(launch, request, error)
+    with _administration(database, clock or database.clock()) as administration:
+        return ask(administration.handle, request)
+
+
+def actor() -> Actor:
+    """Who runs the command, for the audit trail."""
+    try:
+        return Actor(f"{getpass.getuser()} by command", "local")
+    except (KeyError, OSError):  # a user without a name
+        return Actor("a command", "local")
+
+
+@contextmanager
+def _administration(database: Database, clock: Clock) -> Iterator[Administration]:
+    with ExitStack() as undo:
+        undo.enter_context(closing(database))
+        try:
+            upgrade(database)
+            writer = Writer(database, clock)
+            writer.start()
+            undo.callback(writer.stop)
+            yield Administration(Keys(writer, Reads(database), clock, database))
+        except (SQLAlchemyError, Unavailable) as error:
+            reason = str(original(error)).strip()
+            raise CannotOpen(f"{database.place} cannot be opened: {reason}") from error
+
+
+def _ask_the_server(launch: Launch, request: Request, in_use: InUse) -> list[KeyShown]:
+    with closing(open_database(launch.database, launch.secret.value, Use.LOOK)) as database:
+        if database.control is None:
+            raise in_use
+        try:
+            return ask(control.send(*database.control), request)
+        except (OSError, EOFError, AuthenticationError) as error:
+            raise CannotOpen(
+                f"{in_use}, and it does not answer on {database.control.path}: stop it first"
+            ) from error

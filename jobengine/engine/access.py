@@ -1,0 +1,46 @@
+"""Who calls, and whether they may administer."""
+
+from jobengine.config.settings import Authentication, Settings
+from jobengine.domain.errors import Forbidden, Unauthenticated
+from jobengine.engine.keys import Keys
+
+
+class Access:
+    """What the config says of who may call. `apply` takes another config over."""
+
+    def __init__(self, keys: Keys, settings: Settings) -> None:
+        self._keys = keys
+        self._settings = settings
+
+    def apply(self, settings: Settings) -> None:
+        """Goes by these settings from now on."""
+        self._settings = settings
+
+    @property
+    def wants_keys(self) -> bool:
+        """Whether a call must show a key."""
+        return self._settings.authentication is Authentication.KEYS
+
+    def identify(self, name: str, key: str | None) -> str:
+        """The name of the calling service, from the name and the key that it sent.
+
+        Without keys the name is believed. Raises Unauthenticated where there is no good
+        key, and Forbidden where it is another service's.
+        """
+        if not self.wants_keys:
+            return name
+        if key is None:
+            raise Unauthenticated("expected the header Authorization: Bearer, with a key")
+        service = self._keys.authenticate(key)
+        if name and name != service:
+            raise Forbidden(f"the key is of the service {service!r}, and X-Name names another")
+        return service
+
+    def administers(self, service: str) -> bool:
+        """Whether the service is one of the config's admins."""
+        return service in self._settings.admins
+
+    def authorise_admin(self, service: str) -> None:
+        """Raises Forbidden where the service is none of the config's admins."""
+        if not self.administers(service):
+            raise Forbidden(f"{service!r} is none of the `admins` of the config")

@@ -1,0 +1,165 @@
+"""The audit trail: what is in it, who may see it, and that it shows what was done to it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from jobengine.config.environment import read_environment
+from jobengine.store.database import Use, open_database
+from tests.harness import command
+from tests.harness.clock import START, FileClock
+from tests.harness.server import Server
+
+OPEN = "{read: ['*'], write: ['*']}"
+CONFIG = f"version: 1\nadmins: [boss]\nqueues:\n  q: {OPEN}\n  r: {OPEN}\n"
+
+
+@pytest.fixture
+def server(tmp_path: Path, database: dict[str, Any]) -> Iterator[Server]:
+    """A server of the test's own, on a clock of its own."""
+    clock = FileClock(tmp_path / "clock")
+    with Server(tmp_path, CONFIG, clock_file=clock.path, **database) as running:
+        yield running
+
+
+def audit(server: Server, *arguments: str) -> "CompletedProcess[str]":
+    return command.run_beside(server, "audit", *arguments)
+
+
+def trail(server: Server, query: str = "") -> list[dict[str, Any]]:
+    answer = server.api(service="boss").send("GET", f"/api/v1/audit{query}")
+    assert answer.status == 200, answer
+    return list(answer.json())
+
+
+def make_key(server: Server) -> str:
+    return command.run_beside(server, "keys", "create", "mailer").stdout.split("_")[1]
+
+
+def test_the_config_and_keys_are_in_the_trail_the_newest_first(server: Server) -> None:
+    id_ = make_key(server)
+    command.run_beside(server, "keys", "revoke", id_)
+    server.config.write_text(CONFIG.replace("  r:", "  s:"))
+    server.wait_for("config applied")
+    entries = trail(server)
+    assert [(entry["action"], entry["subject"]) for entry in entries] == [
+        ("queue.deleted", "r"),
+        ("queue.created", "s"),
+        ("key.revoked", id_),
+        ("key.created", id_),
+        ("queue.created", "r"),
+        ("queue.created", "q"),
+    ]
+    assert [entry["id"] for entry in entries] == [6, 5, 4, 3, 2, 1]
+    assert entries[0]["actor"] == "the config"
+    assert entries[3]["actor"].endswith("by command")
+    assert entries[3]["address"] == "local"
+    assert entries[3]["detail"] == {"service": "mailer", "expires": None}
+    assert {entry["time"] for entry in entries} == {START}
+    assert len({entry["digest"] for entry in entries}) == 6
+
+
+def test_a_trail_is_read_in_pages(server: Server) -> None:
+    make_key(server)
+    api = server.api(service="boss")
+    first = api.send("GET", "/api/v1/audit?limit=2")
+    assert [entry["id"] for entry in first.json()] == [3, 2]
+    link = first.headers["link"]
+    path = link[link.index("<") + 1 : link.index(">")]
+    second = api.send("GET", path)
+    assert [entry["id"] for entry in second.json()] == [1]
+    assert "link" not in second.headers
+
+
+def test_a_trail_begins_where_it_is_asked_to(server: Server) -> None:
+    FileClock(server.folder / "clock").advance(100)
+    make_key(server)
+    assert [entry["id"] for entry in trail(server, f"?since={START + 100}")] == [3]
+    assert audit(server, "--since", "1m").stdout.count("\n") == 1
+    assert audit(server, "--since", "2027-01-01").stdout.count("\n") == 3
+    assert audit(server, "--since", "2028-01-01T00:00:00Z").stdout == ""
+
+
+@pytest.mark.parametrize("query", ["since=x", "since=-1", "before=0", "limit=1001", "upto=1"])
+def test_a_bad_parameter_is_named(server: Server, query: str) -> None:
+    answer = server.api(service="boss").send("GET", f"/api/v1/audit?{query}")
+    assert answer.status == 400
+    assert answer.json()["errors"][0]["parameter"] == query.partition("=")[0]
+
+
+@pytest.mark.parametrize("service", ["both", "Boss", "*"])
+def test_only_admins_see_the_trail(server: Server, service: str) -> None:
+    assert server.api(service=service).send("GET", "/api/v1/audit").status == 403
+
+
+def test_the_command_shows_and_verifies_beside_a_server_and_without_one(server: Server) -> None:
+    id_ = make_key(server)
+    beside = audit(server, "--verify")
+    server.stop()
+    without = audit(server, "--verify")
+    assert (beside.returncode, without.returncode) == (0, 0), beside.stderr
+    assert beside.stdout == without.stdout
+    newest, *_, oldest = beside.stdout.splitlines()
+    assert newest.split()[:5] == ["3", "2027-01-15", "08:00:00", "key.created", id_]
+    assert "mailer" in newest
+    assert oldest.endswith("queue.created   q  by the config")
+    assert "whole" in beside.stderr
+
+
+TAMPERED = {
+    "UPDATE audit_entry SET actor = 'nobody' WHERE id = 2": "entry 2 was altered",
+    "UPDATE audit_entry SET time = time + 1 WHERE id = 3": "entry 3 was altered",
+    "UPDATE audit_entry SET id = 9 WHERE id = 3": "entries 3 to 8 are missing",
+    "DELETE FROM audit_entry WHERE id = 1": "entry 1 is missing",
+    "DELETE FROM audit_entry WHERE id = 2": "entry 2 is missing",
+    "DELETE FROM audit_entry WHERE id = 3": "entry 3 is missing",
+    "DELETE FROM audit_entry": "entries 1 to 3 are missing",
+    "UPDATE audit_head SET entries = 2": "the end of the trail",
+    "DELETE FROM audit_head": "the end of the trail",
+}
+
+
+@pytest.mark.parametrize("statement", TAMPERED)
+def test_what_was_done_to_the_trail_shows(server: Server, statement: str) -> None:
+    make_key(server)
+    server.stop()
+    by_hand(server, statement)
+    found = audit(server, "--verify")
+    assert found.returncode == 1
+    assert TAMPERED[statement] in found.stderr
+
+
+def test_who_lacks_the_secret_cannot_make_the_trail_good_again(server: Server) -> None:
+    """On PostgreSQL, whose tables are not encrypted: the last entry's end is sealed."""
+    if "DATABASE_URL" not in server.env:
+        return  # nobody can write to the file without the SECRET
+    make_key(server)
+    server.stop()
+    by_hand(server, "DELETE FROM audit_entry WHERE id = 3")
+    by_hand(
+        server,
+        "UPDATE audit_head SET entries = 2, digest = (SELECT digest FROM audit_entry WHERE id = 2)",
+    )
+    found = audit(server, "--verify")
+    assert found.returncode == 1
+    assert "the end of the trail was altered" in found.stderr
+
+
+def by_hand(server: Server, statement: str) -> None:
+    """What somebody does who can write to the database."""
+    launch = read_environment(server.env)
+    database = open_database(launch.database, launch.secret.value, Use.ALONE)
+    with database.writer.begin() as connection:
+        assert connection.execute(text(statement)).rowcount
+    database.close()
+
+
+@pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "7", ""])
+def test_a_since_that_is_none_is_refused(server: Server, since: str) -> None:
+    refused = audit(server, "--since", since)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--since" in refused.stderr

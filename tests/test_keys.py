@@ -1,0 +1,268 @@
+"""Keys: who may call with which, and the command that makes and revokes them."""
+
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.harness import command
+from tests.harness.client import Answer, Api, HttpTransport
+from tests.harness.clock import FileClock
+from tests.harness.server import Server
+
+DAY = 86400
+CONFIG = """\
+version: 1
+authentication: {mode}
+admins: [boss]
+queues:
+  q: {{read: [reader, both], write: [writer, both]}}
+"""
+
+
+def keys(server: Server, *arguments: str) -> str:
+    """Runs `jobengine keys`, on the server's clock; what it printed."""
+    done = command.run_beside(server, "keys", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+class House(NamedTuple):
+    """A server, a connection to it, and keys by what they are."""
+
+    server: Server
+    http: HttpTransport
+    keys: dict[str, str]
+
+
+SERVICES = ("reader", "writer", "both", "stranger", "boss")
+
+
+@pytest.fixture(scope="module", params=["sqlcipher", "postgresql"])
+def house(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    databases: Any,
+    clock: FileClock,
+) -> Iterator[House]:
+    """A server that asks for keys, with one of each kind."""
+    env = databases.env(request.param)
+    folder = tmp_path_factory.mktemp("keys")
+    config = CONFIG.format(mode="keys")
+    with Server(folder, config, clock_file=clock.path, **env) as server:
+        made = {service: keys(server, "create", service) for service in SERVICES}
+        made["revoked"] = keys(server, "create", "both")
+        keys(server, "revoke", made["revoked"].split("_")[1])
+        made["expired"] = keys(server, "create", "both", "--expires", "1d")
+        clock.advance(DAY)
+        made["expiring"] = keys(server, "create", "both", "--expires", "2d")
+        id_, random = made["both"].split("_")[1:]
+        made["of another random"] = f"je_{id_}_{'0' * len(random)}"
+        made["cut off"] = made["both"][:-1]
+        made["of an unknown id"] = f"je_{'0' * len(id_)}_{random}"
+        made["in upper case"] = made["both"].upper()
+        made["empty"] = ""
+        made["no key at all"] = "secret"
+        yield House(server, server.http(), made)
+
+
+CALLS: dict[str, Callable[[Api, str], Answer]] = {
+    "create": lambda api, _: api.create(),
+    "next": lambda api, _: api.next(),
+    "list": lambda api, _: api.all(),
+    "get": lambda api, uid: api.get(uid),
+    "update": lambda api, uid: api.update(uid, priority=3),
+    "delete": lambda api, uid: api.delete(uid),
+    "audit": lambda api, _: api.send("GET", "/api/v1/audit"),
+    "no such path": lambda api, _: api.send("GET", "/api/v1/nothing"),
+}
+GOOD = {"create": 201, "delete": 204, "no such path": 404}
+ALLOWED = {
+    "reader": {"next", "list", "get", "update"},
+    "writer": {"create", "get", "update", "delete"},
+    "both": {"create", "next", "list", "get", "update", "delete"},
+    "stranger": set[str](),
+    "boss": {"audit"},
+}
+
+
+def bearing(house: House, key: str | None, name: str | None = None) -> Api:
+    """A client with a key and a name, or without."""
+    authorization = None if key is None else f"Bearer {house.keys[key]}"
+    return Api(house.http, "q", name, authorization)
+
+
+def job_of(house: House) -> str:
+    """The uid of a job that is there for a call."""
+    return str(bearing(house, "both").made()["uid"])
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("named", [False, True])
+def test_a_key_opens_what_its_service_may_do(
+    house: House, call: str, service: str, named: bool
+) -> None:
+    answer = CALLS[call](bearing(house, service, service if named else None), job_of(house))
+    allowed = call in ALLOWED[service] or call == "no such path"
+    assert answer.status == (GOOD.get(call, 200) if allowed else 403), answer
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        "revoked",
+        "expired",
+        "of another random",
+        "cut off",
+        "of an unknown id",
+        "in upper case",
+        "empty",
+        "no key at all",
+    ],
+)
+def test_without_a_good_key_every_call_is_401(house: House, call: str, key: str | None) -> None:
+    uid = job_of(house)
+    answer = CALLS[call](bearing(house, key, "both"), uid)
+    assert answer.status == 401, answer
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    assert answer.json()["type"] == "urn:jobengine:problem:unauthenticated"
+    if key:
+        assert house.keys[key].rpartition("_")[2] not in str(answer.json()) or not house.keys[key]
+    assert bearing(house, "both").get(uid).json()["priority"] == 50
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_key_of_another_service_than_x_name_is_403(house: House, call: str) -> None:
+    answer = CALLS[call](bearing(house, "stranger", "both"), job_of(house))
+    assert answer.status == 403
+    assert "stranger" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("scheme", ["bearer ", "BEARER  "])
+def test_the_scheme_is_read_in_any_case(house: House, scheme: str) -> None:
+    api = Api(house.http, "q", None, f"{scheme}{house.keys['both']}")
+    assert api.all().status in (200, 204)
+
+
+@pytest.mark.parametrize("value", ["Basic {}", "{}", "Bearer{}", "Bearer {}, Bearer {}"])
+def test_another_scheme_is_401(house: House, value: str) -> None:
+    api = Api(house.http, "q", "both", value.format(house.keys["both"], house.keys["both"]))
+    assert api.all().status == 401
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/api/v1/test"])
+def test_what_says_that_the_server_is_there_needs_no_key(house: House, path: str) -> None:
+    assert house.http.send("GET", path, {}, None).status == 200
+
+
+def test_a_key_expires_as_it_was_made_to(house: House, clock: FileClock) -> None:
+    api = bearing(house, "expiring")
+    assert api.create().status == 201
+    clock.advance(2 * DAY)
+    answer = api.create()
+    assert answer.status == 401
+    assert "expired" in answer.json()["detail"]
+
+
+def test_a_revoked_key_stops_at_once_and_is_listed(house: House) -> None:
+    key = keys(house.server, "create", "both")
+    api = Api(house.http, "q", None, f"Bearer {key}")
+    assert api.create().status == 201
+    assert keys(house.server, "revoke", key.split("_")[1]) == ""
+    assert api.create().status == 401
+    (line,) = [line for line in lines(house.server) if line.startswith(key.split("_")[1])]
+    assert "both" in line
+    assert "revoked" in line
+    assert "never" not in line, "it says when it was last used"
+
+
+def lines(server: Server) -> list[str]:
+    return keys(server, "list").splitlines()
+
+
+def test_a_list_has_no_key_in_it(house: House) -> None:
+    listed = "\n".join(lines(house.server))
+    assert "boss" in listed
+    for key in house.keys.values():
+        assert not key or key.rpartition("_")[2] not in listed
+
+
+def test_no_key_is_in_the_log_or_the_database(house: House) -> None:
+    job_of(house)
+    randoms = [house.keys[service].rpartition("_")[2] for service in SERVICES]
+    files = b"".join(path.read_bytes() for path in house.server.folder.iterdir() if path.is_file())
+    for random in randoms:
+        assert random not in house.server.stderr
+        assert random.encode() not in files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("create", "a,b"), 2, "SERVICE"),
+        (("create", "a", "--expires", "90"), 2, "--expires"),
+        (("create", "a", "--expires", "0d"), 2, "--expires"),
+        (("create",), 2, "SERVICE"),
+        (("revoke", "nothing"), 1, "'nothing'"),
+    ],
+)
+def test_a_mistake_is_told_on_stderr(
+    house: House, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    done = command.run_beside(house.server, "keys", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+
+
+def test_keys_are_made_and_revoked_without_a_server_and_outlive_one(
+    tmp_path: Path, database: dict[str, Any]
+) -> None:
+    server = Server(tmp_path, CONFIG.format(mode="keys"), **database)
+    good, bad = keys(server, "create", "both"), keys(server, "create", "both")
+    keys(server, "revoke", bad.split("_")[1])
+    for _ in range(2):
+        with server:
+            house = House(server, server.http(), {"good": good, "bad": bad})
+            assert bearing(house, "good").create().status == 201
+            assert bearing(house, "bad").create().status == 401
+
+
+def test_the_mode_changes_with_the_config(tmp_path: Path, database: dict[str, Any]) -> None:
+    with Server(tmp_path, CONFIG.format(mode="none"), **database) as server:
+        key = keys(server, "create", "both")
+        house = House(server, server.http(), {"good": key})
+        assert server.api().create().status == 201
+        server.config.write_text(CONFIG.format(mode="keys"))
+        server.wait_for("config applied")
+        assert server.api().create().status == 401
+        assert bearing(house, "good").create().status == 201
+
+
+def test_the_socket_is_its_owners_and_wants_the_secret(tmp_path: Path) -> None:
+    with Server(tmp_path, CONFIG.format(mode="keys")) as server:
+        socket = server.database.with_name(server.database.name + ".sock")
+        assert stat.S_IMODE(socket.stat().st_mode) == 0o600
+        other = command.run_beside(server, "keys", "list", SECRET="another")
+        assert other.returncode == 1
+        assert "SECRET" in other.stderr
+    assert not socket.exists()
+
+
+def test_a_server_that_was_killed_leaves_no_socket_in_the_way(tmp_path: Path) -> None:
+    server = Server(tmp_path, CONFIG.format(mode="keys")).start()
+    server.kill()
+    made = keys(server, "create", "both")
+    with server:
+        assert keys(server, "list").count("both") == 1
+        house = House(server, server.http(), {"good": made})
+        assert bearing(house, "good").create().status == 201
+
+
+def test_without_any_key_the_log_says_how_to_make_one(tmp_path: Path) -> None:
+    with Server(tmp_path, CONFIG.format(mode="keys")) as server:
+        assert "jobengine keys create" in server.stderr
