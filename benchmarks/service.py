@@ -17,7 +17,7 @@ from jobengine.domain.queue import Queue
 from jobengine.store.batch import Batch
 from jobengine.store.migrate import upgrade
 from jobengine.store.operations import Create, NewJob
-from jobengine.store.queues import WantedQueue, reconcile
+from jobengine.store.queues import Times, WantedQueue, reconcile
 from jobengine.store.sqlcipher import SqlcipherFile
 
 SECRET = "benchmark"  # noqa: S105  of a file that is thrown away
@@ -80,7 +80,7 @@ def fill(folder: Path, jobs: int, *, mixed: bool = False) -> Path:
     upgrade(file)
     wanted = [WantedQueue(name, ANYONE, ANYONE, 600, 3600) for name in QUEUES]
     with file.writer.begin() as connection:
-        queue = reconcile(connection, wanted, 0).queues[0]
+        queue = reconcile(connection, wanted, Times(600, 3600), 0).queues[0]
     for first in range(0, jobs, _CHUNK):
         with file.writer.begin() as connection:
             made = _some(queue, first, min(_CHUNK, jobs - first), mixed)

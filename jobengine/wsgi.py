@@ -17,7 +17,7 @@ import uuid_utils
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine import __version__
-from jobengine.api.app import App
+from jobengine.api.app import App, Services
 from jobengine.api.app import create_app as create_api
 from jobengine.config.document import read_settings
 from jobengine.config.environment import read_environment
@@ -39,7 +39,9 @@ from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys, valid_keys
+from jobengine.engine.queue_admin import QueueAdmin, Store
 from jobengine.engine.queues import Queues
+from jobengine.engine.rates import Rates
 from jobengine.store.database import Database, open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.queues import count_queues
@@ -78,6 +80,7 @@ class Service:
         """
         self._waiting_blocks_a_thread = waiting_blocks_a_thread
         self._control: Control | None = None
+        self._config_path = launch.config_path
         # Before the file is read: from here on no change is missed.
         self._config = ConfigWatch(launch.config_path, self.apply)
         settings = _read_if_present(launch)
@@ -99,12 +102,13 @@ class Service:
 
     def _wire(self, new_uid: UidFactory, undo: ExitStack) -> None:
         clock, database = self.clock, self._database
+        self._in_force = self.settings
         self._writer = Writer(database, clock)
         self._writer.start()
         undo.callback(self._writer.stop)
         self._reads = Reads(database)
         self.keys = Keys(self._writer, self._reads, clock, database)
-        self.access = Access(self.keys, self.settings)
+        self.access = Access(self.keys, lambda: self._in_force)
         self.queues = Queues()
         self.queues.reconcile(self._writer, self.settings, clock, database)
         # Fail comes before Prune, which only looks at what has finished.
@@ -119,9 +123,16 @@ class Service:
         self.jobs = Jobs(
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
         )
-        self.app: App = create_api(
-            self.jobs, self.access, Audit(self._reads), self, self.settings.max_body_bytes
+        self.queue_admin = QueueAdmin(
+            Store(self._writer, self._reads, database, clock),
+            self.queues,
+            self.access,
+            lambda: self._in_force,
+            self._config_path,
         )
+        rates = Rates(lambda: self._in_force)
+        services = Services(self.jobs, self.access, rates, Audit(self._reads), self.queue_admin)
+        self.app: App = create_api(services, self, self.settings.max_body_bytes)
         if database.control is not None:
             handle = Administration(self.keys).handle
             self._control = Control(*database.control, handle)
@@ -157,11 +168,11 @@ class Service:
 
         Raises ConfigRefused, and then nothing is changed.
         """
-        if settings.queues is None and self.queues.names():
+        if settings.queues is None and any(queue.from_config for queue in self.queues.all()):
             mistake = "queues: missing, which would delete every queue: write `queues: {}` for that"
             raise ConfigRefused("the config", [mistake])
         self.queues.reconcile(self._writer, settings, self.clock, self._database)
-        self.access.apply(settings)
+        self._in_force = settings
         later = [
             name for name in _AT_START if getattr(settings, name) != getattr(self.settings, name)
         ]

@@ -11,6 +11,7 @@ import pytest
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.wsgi import Service
+from tests.harness import depths
 from tests.harness.client import Api, HttpTransport, Transport, WsgiTransport
 from tests.harness.clock import FileClock
 from tests.harness.postgresql import Cluster
@@ -76,7 +77,7 @@ class Running:
     ) -> None:
         self._folders, self._clock, self._databases = folders, clock, databases
         self._servers: dict[tuple[str, str], Server] = {}
-        self._services: dict[str, Service] = {}
+        self._services: dict[str, tuple[Service, dict[str, str]]] = {}
 
     def server(self, kind: str, http: str = "waitress") -> Server:
         """A server process with the queues of CONFIG."""
@@ -92,15 +93,18 @@ class Running:
         if kind not in self._services:
             folder, env = self._folders.mktemp("service"), self._databases.env(kind)
             (folder / "config.yml").write_text(CONFIG, encoding="utf-8")
-            self._services[kind] = Service(launch_in(folder, **env), self._clock)
-        return self._services[kind]
+            env = env_in(folder, **env)
+            self._services[kind] = Service(read_environment(env), self._clock), env
+        return self._services[kind][0]
 
     def stop(self) -> None:
-        """Ends them all."""
+        """Ends them all, and counts their jobs."""
         for server in self._servers.values():
             server.stop()
-        for service in self._services.values():
+            depths.check(server.env)
+        for service, env in self._services.values():
             service.stop()
+            depths.check(env)
 
 
 @pytest.fixture(scope="session")
@@ -143,14 +147,17 @@ def next_queue() -> str:
 
 def launch_in(folder: Path, **env: str) -> Launch:
     """A Launch with everything in the folder."""
-    return read_environment(
-        {
-            "SECRET": SECRET,
-            "CONFIG_PATH": str(folder / "config.yml"),
-            "DB_PATH": str(folder / "jobs.queuedb"),
-            **env,
-        }
-    )
+    return read_environment(env_in(folder, **env))
+
+
+def env_in(folder: Path, **env: str) -> dict[str, str]:
+    """The environment of a Launch with everything in the folder."""
+    return {
+        "SECRET": SECRET,
+        "CONFIG_PATH": str(folder / "config.yml"),
+        "DB_PATH": str(folder / "jobs.queuedb"),
+        **env,
+    }
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,20 +20,21 @@ from jobengine.domain.errors import CannotOpen
 from jobengine.domain.job import State
 from jobengine.domain.key import Key
 from jobengine.domain.queue import Queue
-from jobengine.store import migrate, reads, statements
+from jobengine.store import depths, migrate, reads, statements
 from jobengine.store.audit import record
 from jobengine.store.batch import Batch
 from jobengine.store.contents import Plain
 from jobengine.store.keys import add_key
 from jobengine.store.lock import StoreLock
 from jobengine.store.migrate import downgrade, upgrade
-from jobengine.store.models import metadata
+from jobengine.store.models import COMPLETE, FAILED, metadata
 from jobengine.store.operations import Create, NewJob
-from jobengine.store.queues import WantedQueue, reconcile
+from jobengine.store.queues import Times, WantedQueue, reconcile
 from jobengine.store.reads import HEAD, Slice
 from jobengine.store.sqlcipher import SqlcipherFile
 from jobengine.store.sweeps import expire
 
+Q = WantedQueue("q", frozenset({"r"}), frozenset(), 600, 3600)
 QUEUE = Queue(1, "q", frozenset(), frozenset(), 600, 3600)
 
 
@@ -46,7 +48,7 @@ def file(tmp_path: Path) -> Iterator[SqlcipherFile]:
 def fill(engine: Engine, jobs: int) -> None:
     """A queue with jobs in every state."""
     with engine.begin() as connection:
-        reconcile(connection, [WantedQueue("q", frozenset({"r"}), frozenset(), 600, 3600)], 1)
+        reconcile(connection, [Q], Times(600, 3600), 1)
         new = [
             NewJob(n.to_bytes(16), 1 + n % 100, 1000, 2000, 1000, b'{"n":%d}' % n)
             for n in range(jobs)
@@ -118,7 +120,10 @@ def test_a_migration_that_leaves_orphans_is_undone(
     fill(file.writer, 100)
     before = rows(file.writer)
     next_migration('op.execute("DELETE FROM queue")')
-    with pytest.raises(RuntimeError, match="100 rows"):
+    with pytest.raises(
+        RuntimeError,
+        match="101 rows",  # the jobs, and the depth of their queue
+    ):
         upgrade(file)
     assert rows(file.writer) == before
 
@@ -142,7 +147,7 @@ def test_the_migrations_make_the_same_sql_as_the_models(
         with made.writer.connect() as connection:
             found = {name: sql for name, sql in connection.execute(query) if sql}
             schemas.append(
-                {name: sorted(sql.replace(",", "").split()) for name, sql in found.items()}
+                {name: sorted(re.findall(r"[\w']+", sql)) for name, sql in found.items()}
             )
     modelled.close()
     assert schemas[0] == schemas[1]
@@ -235,6 +240,13 @@ CHANGE = {
     "new_last_updated": 2000,
     "new_timeout_time": 2000,
 }
+DEPTH = {
+    "of_queue": 1,
+    "more_queued": 1,
+    "more_inprogress": 0,
+    "more_complete": 0,
+    "more_failed": 0,
+}
 HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "head": (statements.HEAD, {"of_queue": 1, "now": 1500, "limit": 10}, "job_claim"),
     "touched": (statements.TOUCHED.statement(1), {"value_0": b"x" * 16}, "job_uid"),
@@ -253,9 +265,12 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     ),
     "overdue": (reads._OVERDUE, {"queue_id": 1, "before": 1500, "limit": 10}, "job_claim"),
     "oldest": (reads._OLDEST, {"queue_id": 1}, "job_claim"),
-    "prune complete": (statements.PRUNE["complete"], {"now": 1500, "limit": 10}, "job_finish"),
-    "prune failed": (statements.PRUNE["failed"], {"now": 1500, "limit": 10}, "job_finish"),
-    "purge": (statements.PURGE, {"of_queue": 1, "limit": 10}, "job_claim"),
+    "prune complete": (statements.PRUNE[COMPLETE], {"now": 1500, "limit": 10}, "job_finish"),
+    "prune failed": (statements.PRUNE[FAILED], {"now": 1500, "limit": 10}, "job_finish"),
+    "purge": (statements.PURGE[None], {"of_queue": 1, "last": 9, "limit": 10}, "job_claim"),
+    "purge failed": (statements.PURGE[FAILED], {"of_queue": 1, "last": 9, "limit": 9}, "job_claim"),
+    "oldest queued": (reads._FIRST_BELOW, {"queue_id": 1, "priority": 50}, "job_claim"),
+    "depth": (depths._ADD, DEPTH, "PRIMARY KEY"),
     "get": (reads._GET, {"uid": b"x" * 16}, "job_uid"),
     **{f"list {state}": (reads._page(state), SLICE, "job_claim") for state in (None, *State)},
     **{f"keys {state}": (reads._keys(state), SLICE, "job_claim") for state in (None, *State)},
@@ -284,7 +299,10 @@ def test_hot_statements_use_their_index_and_sort_nothing(
 
 def fill_plainly(connection: Connection, jobs: int) -> None:
     numbers = itertools.count()
-    connection.exec_driver_sql("INSERT INTO queue VALUES (1, 'q', '[]', '[]', 600, 3600, NULL)")
+    connection.exec_driver_sql(
+        "INSERT INTO queue (id, name, readers, writers, window, keep)"
+        " VALUES (1, 'q', '[]', '[]', 600, 3600)"
+    )
     connection.exec_driver_sql(
         "INSERT INTO job VALUES (NULL, ?, 1, ?, ?, 1000, 1000, 2000, 1000, x'7b7d')",
         [(next(numbers).to_bytes(16), n % 4, 1 + n % 100) for n in range(jobs)],

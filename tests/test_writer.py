@@ -17,7 +17,7 @@ from jobengine.store.batch import Batch
 from jobengine.store.database import open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.operations import Claim, Create, Delete, NewJob, Operation, Task, Update
-from jobengine.store.queues import WantedQueue, reconcile
+from jobengine.store.queues import Times, WantedQueue, reconcile
 from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 from tests.conftest import launch_in
@@ -39,7 +39,7 @@ class Store:
         self._count = 0
         wanted = [WantedQueue(name, frozenset(), frozenset(), 600, 3600) for name in "qr"]
         with self.file.writer.begin() as connection:
-            self.queue, self.other = reconcile(connection, wanted, NOW).queues
+            self.queue, self.other = reconcile(connection, wanted, Times(600, 3600), NOW).queues
 
     def new(self, **values: Any) -> NewJob:
         self._count += 1
@@ -286,5 +286,5 @@ def test_a_batch_costs_a_bounded_number_of_statements(tmp_path: Path) -> None:
     store.run(*updates, *deletes, *claims, Create(store.queue, [store.new()]))
     raw.driver_connection.set_trace_callback(None)
     kinds = Counter(statement.split()[0] for statement in statements)
-    assert kinds.pop("UPDATE") == 101, "the claims one, the updates one run for each job"
+    assert kinds.pop("UPDATE") == 102, "claims one, updates one for each job, the depths one"
     assert kinds == {"BEGIN": 1, "INSERT": 1, "SELECT": 2, "DELETE": 1, "COMMIT": 1}

@@ -39,7 +39,10 @@ def _raw_rate(folder: Path, scale: Scale) -> float:
     file = SqlcipherFile(path, SECRET.encode())
     upgrade(file)
     with file.writer.begin() as connection:
-        connection.exec_driver_sql("INSERT INTO queue VALUES (1, 'q', '[]', '[]', 600, 3600, NULL)")
+        connection.exec_driver_sql(
+            "INSERT INTO queue (id, name, readers, writers, window, keep)"
+            " VALUES (1, 'q', '[]', '[]', 600, 3600)"
+        )
     now, jobs, spent = int(time.time()), 0, 0.0
     while spent < scale.seconds:
         rows = [

@@ -1,5 +1,7 @@
 """The WSGI application: routes, errors and the headers of every answer."""
 
+from typing import NamedTuple
+
 import falcon
 from falcon import Request, Response
 
@@ -9,10 +11,14 @@ from jobengine.api.audit import AuditTrail
 from jobengine.api.authentication import Authenticate
 from jobengine.api.health import Alive, Readiness, Ready
 from jobengine.api.jobs import AllJobs, CreateJob, NextJob, OneJob
+from jobengine.api.queues import AllQueues, OneQueue, Pause, Purge
+from jobengine.api.throttle import Throttle
 from jobengine.domain.errors import JobEngineError
 from jobengine.engine.access import Access
 from jobengine.engine.audit import Audit
 from jobengine.engine.jobs import Jobs
+from jobengine.engine.queue_admin import QueueAdmin
+from jobengine.engine.rates import Rates
 
 App = falcon.App[Request, Response]
 
@@ -25,11 +31,22 @@ class _Answer(Response):
         self.set_headers({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
 
 
-def create_app(
-    jobs: Jobs, access: Access, audit: Audit, readiness: Readiness, max_body_bytes: int
-) -> App:
+class Services(NamedTuple):
+    """The use cases that the resources call."""
+
+    jobs: Jobs
+    access: Access
+    rates: Rates
+    audit: Audit
+    queues: QueueAdmin
+
+
+def create_app(services: Services, readiness: Readiness, max_body_bytes: int) -> App:
     """The application. `max_body_bytes` is the largest body it accepts."""
-    app: App = falcon.App(middleware=[AccessLog(), Authenticate(access)], response_type=_Answer)
+    jobs, access, rates, audit, queues = services
+    app: App = falcon.App(
+        middleware=[AccessLog(), Authenticate(access), Throttle(rates)], response_type=_Answer
+    )
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
     app.req_options.auto_parse_qs_csv = False
@@ -44,5 +61,10 @@ def create_app(
     app.add_route("/api/v1/jobs/create", CreateJob(jobs, max_body_bytes))
     app.add_route("/api/v1/jobs/next", NextJob(jobs))
     app.add_route("/api/v1/jobs/{uid}", OneJob(jobs, max_body_bytes))
+    app.add_route("/api/v1/queues", AllQueues(queues))
+    app.add_route("/api/v1/queues/{name}", OneQueue(queues, max_body_bytes))
+    app.add_route("/api/v1/queues/{name}/pause", Pause(queues, paused=True))
+    app.add_route("/api/v1/queues/{name}/resume", Pause(queues, paused=False))
+    app.add_route("/api/v1/queues/{name}/purge", Purge(queues))
     app.add_route("/api/v1/audit", AuditTrail(audit, access))
     return app

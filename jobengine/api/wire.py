@@ -20,7 +20,7 @@ Status = Literal["queued", "inprogress", "complete", "failed"]
 
 BULK_MAX = 1000
 # A body may have a hundred thousand unknown fields; nobody wants to read of them all.
-_MISTAKES_MAX = 20
+MISTAKES_MAX = 20
 
 
 class NewJobBody(Draft, forbid_unknown_fields=True, frozen=True, gc=False):
@@ -150,7 +150,7 @@ def _mistakes(kind: _Body, decoder: Any, body: bytes) -> list[Mistake]:
     array = decoder is kind.many
     try:
         if not array:
-            return _mistakes_of(kind.struct, _fields.decode(body), "")[:_MISTAKES_MAX]
+            return _mistakes_of(kind.struct, _fields.decode(body), "")[:MISTAKES_MAX]
         elements = _elements.decode(body)
     except msgspec.ValidationError:
         return [Mistake("pointer", "", f"expected {_ELEMENTS if array else 'a JSON object'}")]
@@ -164,13 +164,13 @@ def _mistakes(kind: _Body, decoder: Any, body: bytes) -> list[Mistake]:
 def _mistakes_in(kind: _Body, elements: Sequence[Raw]) -> list[Mistake]:
     mistakes: list[Mistake] = []
     for index, element in enumerate(elements):
-        if len(mistakes) >= _MISTAKES_MAX:
+        if len(mistakes) >= MISTAKES_MAX:
             break
         if not _is_object(element):
             mistakes.append(Mistake("pointer", f"/{index}", "expected a JSON object"))
         elif not _decodes(element, kind.one):
             mistakes += _mistakes_of(kind.struct, _fields.decode(element), f"/{index}")
-    return mistakes[:_MISTAKES_MAX]
+    return mistakes[:MISTAKES_MAX]
 
 
 def _decodes(element: Raw, decoder: Any) -> bool:
@@ -184,7 +184,7 @@ def _decodes(element: Raw, decoder: Any) -> bool:
 def _mistakes_of(struct: Any, values: dict[str, Raw], place: str) -> list[Mistake]:
     known = {field.name: field for field in msgspec.structs.fields(struct)}
     mistakes = [
-        Mistake("pointer", place + _pointer(name), _unknown(name, known))
+        Mistake("pointer", place + pointer(name), _unknown(name, known))
         for name in values
         if name not in known
     ]
@@ -220,6 +220,6 @@ def _unknown(name: str, known: dict[str, Any]) -> str:
     return f"unknown field, expected {', '.join(known)}"
 
 
-def _pointer(name: str) -> str:
+def pointer(name: str) -> str:
     """The JSON pointer of a field (RFC 6901, section 3)."""
     return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -20,7 +20,7 @@ from jobengine.domain.errors import CannotOpen, ConfigRefused
 from jobengine.engine.audit import Audit
 from jobengine.store import audit as store
 from jobengine.store.database import Database, Use, open_database
-from jobengine.store.migrate import has_tables
+from jobengine.store.migrate import is_current
 from jobengine.store.reads import Reads
 
 _PAGE = 500
@@ -65,7 +65,7 @@ def audit(
     launch = read_environment(os.environ, database=db, url=database_url)
     logs.set_up("warning")
     with closing(open_database(launch.database, launch.secret.value, Use.LOOK)) as database:
-        if not has_tables(database):
+        if not is_current(database):
             raise CannotOpen(f"{database.place} holds no queues and jobs, and so no trail")
         for entry in _entries(database, begin):
             click.echo(_line(entry))

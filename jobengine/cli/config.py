@@ -11,8 +11,9 @@ from jobengine.config.document import read_settings
 from jobengine.config.environment import config_path, read_environment
 from jobengine.config.settings import Settings
 from jobengine.domain.errors import ConfigRefused
-from jobengine.engine.queues import wanted_queues
+from jobengine.engine.queues import times_of, wanted_queues
 from jobengine.store.database import Use, open_database
+from jobengine.store.migrate import is_current
 from jobengine.store.queues import Planned, plan
 
 _OPTION = click.option(
@@ -57,11 +58,12 @@ def show_plan(path: Path | None, db: Path | None, database_url: str | None) -> N
     logs.set_up("warning")
     database = open_database(launch.database, launch.secret.value, Use.LOOK)
     try:
-        if database.is_new:
-            planned = Planned(added=[want.name for want in wanted_queues(settings)])
-        else:
+        wanted, times = wanted_queues(settings), times_of(settings)
+        if is_current(database):
             with database.readers.connect() as connection:
-                planned = plan(connection, wanted_queues(settings))
+                planned = plan(connection, wanted, times)
+        else:
+            planned = Planned(added=[want.name for want in wanted])
     finally:
         database.close()
     _print(planned, settings)
@@ -77,6 +79,8 @@ def _read(path: Path) -> Settings:
 def _print(planned: Planned, settings: Settings) -> None:
     for name in planned.added:
         click.echo(f"+ {name}")
+    for name in planned.taken_over:
+        click.echo(f"= {name}: made over HTTP, and from then on the config's")
     for name, differences in planned.changed.items():
         click.echo(f"~ {name}: {_words(differences)}")
     for name, jobs in planned.removed.items():
@@ -84,7 +88,7 @@ def _print(planned: Planned, settings: Settings) -> None:
         click.echo(f"- {name}: {jobs:,} job(s) would be lost{kept}")
     if settings.queues is None and planned.removed:
         click.echo("refused: the config has no `queues`, and the database has some")
-    if not (planned.added or planned.changed or planned.removed):
+    if not (planned.added or planned.changed or planned.removed or planned.taken_over):
         click.echo("the queues are as the config has them")
 
 
@@ -94,10 +98,11 @@ def _words(differences: Mapping[str, tuple[object, object]]) -> str:
         "writers": "write",
         "window": "job_timeout_minutes",
         "keep": "job_keep_minutes",
+        "max_jobs": "max_jobs",
     }
     parts = []
     for column, (now, then) in differences.items():
-        if isinstance(now, int) and isinstance(then, int):
+        if column in ("window", "keep") and isinstance(now, int) and isinstance(then, int):
             now, then = now // 60, then // 60
         parts.append(f"{names[column]} {now} → {then}")
     return ", ".join(parts)

@@ -37,6 +37,8 @@ _log = structlog.get_logger(component="http")
 
 def writes(method: str, path: str) -> bool:
     """Whether a call waits for the writer and for nothing else."""
+    if not path.startswith("/api/v1/jobs"):
+        return False
     return method in ("PUT", "POST", "DELETE") or path == "/api/v1/jobs/next"
 
 

@@ -1,5 +1,6 @@
 """`jobengine serve`."""
 
+import ipaddress
 import os
 from pathlib import Path
 
@@ -88,15 +89,32 @@ def serve(
     try:
         http = _bind(server, service, launch)
         service.start()
+        if not service.access.wants_keys and not _loopback(_host(service, launch)):
+            _log.warning(
+                "whoever reaches this address may call as any service: `authentication: keys` "
+                "in the config asks for keys"
+            )
         http.serve(lambda: _log.info("listening", urls=http.addresses(), pid=os.getpid()))
     finally:
         service.stop()
 
 
+def _host(service: Service, launch: Launch) -> str:
+    return service.settings.host if launch.host is None else launch.host
+
+
+def _loopback(host: str) -> bool:
+    """Whether only this machine can reach it; a name that is not localhost may be anything."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _bind(server: str, service: Service, launch: Launch) -> HttpServer | GranianServer:
     settings = service.settings
     wanted = SettingsOfServer(
-        host=settings.host if launch.host is None else launch.host,
+        host=_host(service, launch),
         port=settings.port if launch.port is None else launch.port,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,

@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-# A hundred years.
-MINUTES_MAX = 52_560_000
-
 # Each holds a connection, of which a server takes a thousand: some are left for the others.
 WAITERS_MAX = 900
 
@@ -20,16 +17,26 @@ class Authentication(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """So many calls in so many seconds."""
+
+    calls: int
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class QueueSettings:
     """A queue as the config has it: which services may read and write it.
 
-    Minutes of None are those of the whole config.
+    Minutes of None are those of the whole config. `max_jobs` is how many jobs may be
+    queued or in progress; None for as many as come.
     """
 
     readers: frozenset[str]
     writers: frozenset[str]
     job_keep_minutes: int | None = None
     job_timeout_minutes: int | None = None
+    max_jobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,9 @@ class Settings:
     protect_nonempty: bool = False
     authentication: Authentication = Authentication.NONE
     admins: frozenset[str] = frozenset()
+    rate_limit: Rate | None = None
+    # The rates of single services, over that of all; None for no limit.
+    services: Mapping[str, Rate | None] = field(default_factory=dict)
     queues: Mapping[str, QueueSettings] | None = None
 
 

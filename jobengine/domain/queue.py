@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from enum import Enum
 
 ANYONE = "*"
+# A hundred years.
+MINUTES_MAX = 52_560_000
+MAX_JOBS_MAX = 10**12
 # Printable ASCII without the comma, which joins the values of a repeated header,
 # and without a space at either end, which HTTP strips from a header.
 _NAME = re.compile(r"(?! )[\x20-\x2b\x2d-\x7e]{1,200}(?<! )")
@@ -29,7 +32,9 @@ class Queue:
     """A queue as the engine uses it.
 
     `window` is how many seconds a job may be in progress without an update before
-    it has failed; `keep` how many seconds a finished job is kept.
+    it has failed; `keep` how many seconds a finished job is kept. `max_jobs` is how many
+    may be queued or in progress, None for as many as come; a `paused` one hands out none.
+    Where it is not `from_config`, it was made over HTTP.
     """
 
     id: int
@@ -38,6 +43,9 @@ class Queue:
     writers: frozenset[str]
     window: int
     keep: int
+    max_jobs: int | None = None
+    paused: bool = False
+    from_config: bool = True
 
     def allows(self, service: str, right: Right) -> bool:
         """Whether the service has the right on this queue."""

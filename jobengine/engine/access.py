@@ -1,25 +1,24 @@
 """Who calls, and whether they may administer."""
 
+from collections.abc import Callable
+
 from jobengine.config.settings import Authentication, Settings
 from jobengine.domain.errors import Forbidden, Unauthenticated
 from jobengine.engine.keys import Keys
 
 
 class Access:
-    """What the config says of who may call. `apply` takes another config over."""
+    """What the config in force says of who may call."""
 
-    def __init__(self, keys: Keys, settings: Settings) -> None:
+    def __init__(self, keys: Keys, settings: Callable[[], Settings]) -> None:
+        """`settings` gives those that are in force."""
         self._keys = keys
-        self._settings = settings
-
-    def apply(self, settings: Settings) -> None:
-        """Goes by these settings from now on."""
         self._settings = settings
 
     @property
     def wants_keys(self) -> bool:
         """Whether a call must show a key."""
-        return self._settings.authentication is Authentication.KEYS
+        return self._settings().authentication is Authentication.KEYS
 
     def identify(self, name: str, key: str | None) -> str:
         """The name of the calling service, from the name and the key that it sent.
@@ -38,7 +37,7 @@ class Access:
 
     def administers(self, service: str) -> bool:
         """Whether the service is one of the config's admins."""
-        return service in self._settings.admins
+        return service in self._settings().admins
 
     def authorise_admin(self, service: str) -> None:
         """Raises Forbidden where the service is none of the config's admins."""

@@ -39,11 +39,16 @@ class Queues:
 
         Raises UnknownQueue and Forbidden.
         """
-        queue = self._by_name.get(name)
-        if queue is None:
-            raise UnknownQueue(f"there is no queue {name!r}")
+        queue = self.get(name)
         if not queue.allows(service, right):
             raise Forbidden(f"{service!r} has no {right.value} right on the queue {name!r}")
+        return queue
+
+    def get(self, name: str) -> Queue:
+        """The queue. Raises UnknownQueue."""
+        queue = self._by_name.get(name)
+        if queue is None:
+            raise unknown_queue(name)
         return queue
 
     def all(self) -> list[Queue]:
@@ -55,13 +60,15 @@ class Queues:
         return {queue.id: queue.name for queue in self._by_name.values()}
 
     def reload(self, reads: Reads) -> None:
-        """Takes over what another server made of the queues; each difference is logged."""
+        """Takes over what the database has, each difference from this server's config logged."""
         with self._changing:
             found = {queue.name: queue for queue in reads.queues()}
             before, self._by_name = self._by_name, found
         for name in sorted(before.keys() | found.keys()):
-            there = found.get(name)
-            if before.get(name) != there and _shape(there) != _shape(self._own.get(name)):
+            there, own = found.get(name), self._own.get(name)
+            if there is not None and not there.from_config:
+                continue
+            if before.get(name) != there and _shape(there) != _shape(own):
                 _log.warning(
                     "queue differs from this server's config, by that of a later start",
                     queue=name,
@@ -77,12 +84,16 @@ class Queues:
         a duty then purges in chunks. Each change is logged by name. Raises ConfigRefused
         where that would delete jobs that the config protects; then nothing is changed.
         """
-        wanted = wanted_queues(settings)
+        wanted, times, protect = (
+            wanted_queues(settings),
+            times_of(settings),
+            settings.protect_nonempty,
+        )
         now = clock.now()
 
         def reconcile(connection: Connection) -> store.Reconciled:
             database.lock_shared(connection)
-            done = store.reconcile(connection, wanted, now, protect=settings.protect_nonempty)
+            done = store.reconcile(connection, wanted, times, now, protect=protect)
             record(connection, database.contents, _acts(done), now)
             return done
 
@@ -91,14 +102,22 @@ class Queues:
             if done.refused:
                 mistakes = [_protected(*each) for each in done.refused.items()]
                 raise ConfigRefused("the config", mistakes)
-            self._by_name = self._own = {queue.name: queue for queue in done.queues}
+            self._by_name = {queue.name: queue for queue in done.queues}
+            self._own = {queue.name: queue for queue in done.queues if queue.from_config}
         for name in done.added:
             _log.info("queue added", queue=name)
         for name in done.changed:
             _log.info("queue changed", queue=name)
+        for name in done.taken_over:
+            _log.warning("queue made over HTTP is the config's from now on", queue=name)
         for name in done.removed:
             _log.warning("queue removed, since the config no longer has it", queue=name)
         _log.info("queues in force", count=len(done.queues))
+
+
+def unknown_queue(name: str) -> UnknownQueue:
+    """There is no queue of that name."""
+    return UnknownQueue(f"there is no queue {name!r}")
 
 
 def _acts(done: store.Reconciled) -> list[Act]:
@@ -106,6 +125,7 @@ def _acts(done: store.Reconciled) -> list[Act]:
     names = {
         "queue.created": done.added,
         "queue.changed": done.changed,
+        "queue.taken_over": done.taken_over,
         "queue.deleted": done.removed,
     }
     return [Act(_CONFIG, action, name) for action, each in names.items() for name in each]
@@ -115,7 +135,7 @@ def _shape(queue: Queue | None) -> tuple[object, ...] | None:
     """What a config can say of a queue."""
     if queue is None:
         return None
-    return queue.readers, queue.writers, queue.window, queue.keep
+    return queue.readers, queue.writers, queue.window, queue.keep, queue.max_jobs
 
 
 def wanted_queues(settings: Settings) -> list[store.WantedQueue]:
@@ -127,9 +147,15 @@ def wanted_queues(settings: Settings) -> list[store.WantedQueue]:
             writers=queue.writers,
             window=_minutes(queue.job_timeout_minutes, settings.job_timeout_minutes) * 60,
             keep=_minutes(queue.job_keep_minutes, settings.job_keep_minutes) * 60,
+            max_jobs=queue.max_jobs,
         )
         for name, queue in (settings.queues or {}).items()
     ]
+
+
+def times_of(settings: Settings) -> store.Times:
+    """The times that queues have which have none of their own."""
+    return store.Times(settings.job_timeout_minutes * 60, settings.job_keep_minutes * 60)
 
 
 def _minutes(own: int | None, of_all: int) -> int:

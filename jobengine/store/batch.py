@@ -16,9 +16,10 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection
 
-from jobengine.domain.errors import AnswerFull, StoreFailed, UnknownJob
+from jobengine.domain.errors import AnswerFull, Conflict, NotFound, StoreFailed, UnknownJob
 from jobengine.domain.job import Job, State
-from jobengine.store import statements
+from jobengine.store import depths, statements
+from jobengine.store.bounds import Room, with_room
 from jobengine.store.contents import Contents
 from jobengine.store.failures import concerns_all
 from jobengine.store.models import CODE_OF, INPROGRESS, QUEUED
@@ -62,6 +63,7 @@ class Batch:
         self._contents = contents
         self._now = now
         self._waiting = waiting
+        self._depth_moves = depths.Moves()
 
     def run(
         self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
@@ -73,13 +75,15 @@ class Batch:
         were fed. Raises whatever a statement raises; then the whole batch is to be
         undone, and run again by `run_each`.
         """
+        self._depth_moves.clear()
         fed = self._write_jobs(operations)
         waiters = [claim for queue_id in {*fed, *woken} for claim in self._waiting(queue_id)]
         claims = [o for o in operations if isinstance(o, Claim)]
         self._claim_all([*waiters, *claims])
         for operation in operations:
             if isinstance(operation, Task):
-                operation.settle(operation.run(self._connection))
+                self._do(operation)
+        self._note_depths()
         return fed
 
     def run_each(
@@ -106,7 +110,19 @@ class Batch:
                 savepoint.commit()
         fed = {o.queue.id for o in operations if isinstance(o, Create | Update)}
         self._claim_all([claim for id_ in {*fed, *woken} for claim in self._waiting(id_)])
+        self._note_depths()
         return fed
+
+    def _do(self, task: Task[Any]) -> None:
+        try:
+            task.settle(task.run(self._connection))
+        except (NotFound, Conflict) as error:
+            task.refuse(error)
+
+    def _note_depths(self) -> None:
+        if self._depth_moves:
+            depths.move(self._connection, self._depth_moves)
+            self._depth_moves.clear()
 
     def _write_jobs(self, operations: Sequence[Operation[Any]]) -> Collection[int]:
         """Creates, updates and deletes; the ids of the queues that got queued jobs by it."""
@@ -120,7 +136,8 @@ class Batch:
         return fed
 
     def _create(self, operations: Sequence[Create]) -> None:
-        rows = [self._new_row(create.queue.id, new) for create in operations for new in create.jobs]
+        taken = with_room(self._connection, operations)
+        rows = [self._new_row(create.queue.id, new) for create in taken for new in create.jobs]
         size = statements.INSERT_ROWS
         whole = len(rows) - len(rows) % size
         flat = [tuple(chain.from_iterable(rows[at : at + size])) for at in range(0, whole, size)]
@@ -128,7 +145,8 @@ class Batch:
         if rows[whole:]:
             inserted += statements.INSERT.many(self._connection, rows[whole:])
         _expect(len(rows), inserted)
-        for create in operations:
+        for create in taken:
+            self._depth_moves[create.queue.id, QUEUED] += len(create.jobs)
             create.settle(None)
 
     def _new_row(self, queue_id: int, new: NewJob) -> _NewRow:
@@ -180,6 +198,10 @@ class Batch:
             else:
                 claim.settle(jobs)
         self._move(moves)
+        claimed_jobs = sum(len(ids) for ids in moves.values())
+        if claimed_jobs:
+            self._depth_moves[operations[0].queue.id, QUEUED] -= claimed_jobs
+            self._depth_moves[operations[0].queue.id, INPROGRESS] += claimed_jobs
 
     def _move(self, moves: dict[_Move, list[int]]) -> None:
         for move, ids in moves.items():
@@ -197,7 +219,7 @@ class Batch:
         jobs = {here.uid: here for here in found}
         changed: dict[int, Stored] = {}
         deleted: set[int] = set()
-        room = _Room(self._size)
+        room = Room(self._size)
         for operation in operations:
             here = jobs.get(operation.uid)
             current = here.at(operation.queue, self._now) if here is not None else None
@@ -216,9 +238,15 @@ class Batch:
         self._write(left)
         if deleted:
             _expect(len(deleted), statements.REMOVE.count(self._connection, list(deleted)))
+            for here in jobs.values():
+                if here.id in deleted:
+                    self._depth_moves[here.queue_id, here.code] -= 1
         return {here.queue_id for here in left if here.standing.state is State.QUEUED}
 
     def _write(self, jobs: Sequence[Stored]) -> None:
+        for here in jobs:
+            self._depth_moves[here.queue_id, here.code] -= 1
+            self._depth_moves[here.queue_id, CODE_OF[here.standing.state]] += 1
         rows = [
             (
                 CODE_OF[here.standing.state],
@@ -259,27 +287,6 @@ class Batch:
 
     def _size(self, id_: int) -> int:
         return int(statements.CONTENT_SIZE.value(self._connection, {"job_id": id_}))
-
-
-class _Room:
-    """What is left in the answers that several updates share."""
-
-    def __init__(self, size: Callable[[int], int]) -> None:
-        """`size` reads how long the content of the job of an id is."""
-        self._size = size
-        self._taken: dict[object, int] = {}
-
-    def takes(self, update: Update, job: Stored) -> bool:
-        """Whether the job's content fits into the update's answer; notes it there."""
-        if update.answer is None:
-            return True
-        content = update.changes.content or job.new_content or job.content
-        size = self._size(job.id) if content is None else len(content)
-        taken = self._taken.get(update.answer, 0)
-        if taken and taken + size > ANSWER_BYTES_MAX:
-            return False
-        self._taken[update.answer] = taken + size
-        return True
 
 
 def _expect(rows: int, touched: int) -> None:

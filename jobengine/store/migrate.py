@@ -47,6 +47,24 @@ def _upgrade(database: Database, connection: Connection, revision: str) -> None:
     command.upgrade(config, revision)
 
 
+def is_current(database: Database) -> bool:
+    """Whether the schema is the newest, for those who may only look; False where there is none.
+
+    Raises CannotOpen where it is another.
+    """
+    if database.is_new:
+        return False
+    with database.readers.connect() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+        newest = ScriptDirectory.from_config(_config(database, connection)).get_current_head()
+    if current not in (None, newest):
+        raise CannotOpen(
+            f"{database.place} has schema {current}, and this version reads {newest}: "
+            "`jobengine serve` brings an older one there"
+        )
+    return current is not None
+
+
 def has_tables(database: Database) -> bool:
     """Whether any migration has been there."""
     if database.is_new:

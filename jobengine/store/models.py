@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     ColumnElement,
@@ -13,7 +14,9 @@ from sqlalchemy import (
     SmallInteger,
     Table,
     Text,
+    false,
     literal_column,
+    true,
 )
 
 from jobengine.domain.job import State
@@ -49,6 +52,15 @@ queue = Table(
     # Seconds, so that a sweep over all queues is one statement.
     Column("window", BigInteger, nullable=False),
     Column("keep", BigInteger, nullable=False),
+    # Whether the config names it; otherwise it was made over HTTP, with what it has of its
+    # own in the place of the config's minutes, in seconds too.
+    Column("from_config", Boolean, server_default=true(), nullable=False),
+    Column("own_window", BigInteger),
+    Column("own_keep", BigInteger),
+    # Whether it hands out no jobs.
+    Column("paused", Boolean, server_default=false(), nullable=False),
+    # How many jobs may be queued or in progress in it; NULL for as many as come.
+    Column("max_jobs", BigInteger),
     # When it was removed; its name is free again and its jobs wait to be purged.
     Column("removed", BigInteger),
     # A queue never gets the id of one that is gone.
@@ -60,6 +72,18 @@ Index(
     unique=True,
     sqlite_where=queue.c.removed.is_(None),
     postgresql_where=queue.c.removed.is_(None),
+)
+
+# How many jobs a queue holds, by the state that they are in in the table: kept by every
+# statement that moves jobs, in its transaction, since to count a million takes too long.
+depth = Table(
+    "depth",
+    metadata,
+    Column("queue_id", _Id, ForeignKey("queue.id"), primary_key=True, autoincrement=False),
+    Column("queued", BigInteger, nullable=False),
+    Column("inprogress", BigInteger, nullable=False),
+    Column("complete", BigInteger, nullable=False),
+    Column("failed", BigInteger, nullable=False),
 )
 
 # The keys that contents are sealed with, where the database is not encrypted itself:

@@ -11,6 +11,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, func, insert, select
 
 from jobengine.domain.errors import CannotOpen
+from jobengine.store import depths
 from jobengine.store.database import Database
 from jobengine.store.models import job, queue
 from jobengine.store.prepared import Prepared
@@ -56,6 +57,8 @@ class Move:
                 connection.execute(
                     insert(queue), [dict(zip(queue.c.keys(), row, strict=True)) for row in queues]
                 )
+                for row in queues:
+                    depths.add_queue(connection, row[0])
 
     def copy(self) -> Iterator[int]:
         """Copies the jobs that are not there yet; gives how many, chunk by chunk.
@@ -70,6 +73,7 @@ class Move:
             sealed = [(*row[:-1], self._target.contents.seal(row[1], row[-1])) for row in rows]
             with self._target.writer.begin() as connection:
                 _INSERT.many(connection, sealed)
+                depths.move(connection, depths.Moves((row[2], row[3]) for row in rows))
             yield len(rows)
         with self._target.writer.begin() as connection:
             self._target.ids_were_copied(connection)

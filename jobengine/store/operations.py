@@ -128,7 +128,10 @@ class Claim(Operation[list[Job]]):
 
 
 class Task(Operation[T]):
-    """Anything else that must be written: reconcile, a chunk of a duty."""
+    """Anything else that must be written: reconcile, a chunk of a duty.
+
+    It is refused where it raises NotFound or Conflict, which it may before it has written.
+    """
 
     __slots__ = ("run",)
 

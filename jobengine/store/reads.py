@@ -21,6 +21,7 @@ from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.database import Database
+from jobengine.store.depths import depths
 from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
 from jobengine.store.queues import present_queues
 from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS, Stored, stored
@@ -118,6 +119,26 @@ class Reads:
             oldest: int | None = connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
         return oldest
 
+    def oldest_queued(self, queue: Queue) -> int | None:
+        """When the oldest of the queue's queued jobs was created; None without any.
+
+        Ids rise in the order of creation: it is the first of one of the priorities, each
+        of which is one step down the claim index.
+        """
+        oldest: tuple[int, int] | None = None
+        binds = {"queue_id": queue.id, "priority": PRIORITY_MAX + 1}
+        with self.connection() as connection:
+            while row := connection.execute(_FIRST_BELOW, binds).one_or_none():
+                binds["priority"] = row.priority
+                first = (row.id, row.created)
+                oldest = first if oldest is None else min(oldest, first)
+        return None if oldest is None else oldest[1]
+
+    def depths(self) -> dict[int, dict[State, int]]:
+        """How many jobs each queue holds, by its id and their state in the table."""
+        with self.connection() as connection:
+            return depths(connection)
+
     def queues(self) -> list[Queue]:
         """The queues that there are, but for those that are removed."""
         with self.connection() as connection:
@@ -149,6 +170,13 @@ def _bind(name: str) -> Any:
 _in_progress = (job.c.queue_id == _bind("queue_id")) & in_state(INPROGRESS)
 _OVERDUE = (
     select(job.c.id).where(_in_progress, job.c.last_updated < _bind("before")).limit(_bind("limit"))
+)
+_FIRST_BELOW = (
+    select(job.c.id, job.c.priority, job.c.created)
+    .where(job.c.queue_id == _bind("queue_id"), in_state(QUEUED))
+    .where(job.c.priority < _bind("priority"))
+    .order_by(job.c.priority.desc(), job.c.id)
+    .limit(1)
 )
 _OLDEST = select(func.min(job.c.last_updated)).where(_in_progress)
 

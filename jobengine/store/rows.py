@@ -46,6 +46,8 @@ class Stored:
     created: int
     content: bytes | None  # as it lies there
     standing: Standing
+    # The number of the state that it lies in, whatever time has made of it since.
+    code: int
     new_content: bytes | None = None
     moved_only: bool = True
 
@@ -85,7 +87,7 @@ def stored(row: Any) -> Stored:
     """The job in a row of JOB_COLUMNS, or of BRIEF_COLUMNS."""
     id_, uid, queue_id, state, priority, created, last_updated, timeout, valid_for, content = row
     standing = Standing(STATE_OF[state], priority, last_updated, timeout, valid_for)
-    return Stored(id_, uid, queue_id, created, content, standing)
+    return Stored(id_, uid, queue_id, created, content, standing, state)
 
 
 def claimed(row: Any, content: bytes, now: int) -> Job:

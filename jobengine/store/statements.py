@@ -11,6 +11,7 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal_column,
@@ -23,6 +24,7 @@ from jobengine.store.models import (
     FAILED,
     INPROGRESS,
     QUEUED,
+    STATE_OF,
     finished,
     in_state,
     job,
@@ -68,10 +70,12 @@ HEAD = Prepared(
         job.c.queue_id == bindparam("of_queue"),
         in_state(QUEUED),
         job.c.timeout_time >= _now,
+        # Asked here and not of the Queue: another server may have paused it a moment ago.
+        ~exists(queue.c.id).where(queue.c.id == bindparam("of_queue"), queue.c.paused),
     )
     .order_by(job.c.priority.desc(), job.c.id)
     .limit(_limit)
-    .with_for_update(skip_locked=True)
+    .with_for_update(skip_locked=True, of=job)
 )
 
 # The jobs that updates and deletes touch, locked, as they lie in the table.
@@ -166,11 +170,17 @@ def _prune(state: int) -> Any:
 
 
 # Finished jobs past their queue's keep time, deleted.
-PRUNE = {"complete": _prune(COMPLETE), "failed": _prune(FAILED)}
+PRUNE = {COMPLETE: _prune(COMPLETE), FAILED: _prune(FAILED)}
 
-# Jobs of a removed queue, deleted.
-PURGE = (
-    delete(job)
-    .where(_chunk_of(select(job.c.id).where(job.c.queue_id == bindparam("of_queue"))))
-    .returning(job.c.id)
-)
+
+def _purge(state: int | None) -> Any:
+    # `+ 0` keeps SQLite from walking the jobs of all queues in the order of their ids.
+    until = job.c.id + 0 <= bindparam("last", type_=BigInteger)
+    chosen = select(job.c.id).where(job.c.queue_id == bindparam("of_queue"), until)
+    if state is not None:
+        chosen = chosen.where(in_state(state))
+    return delete(job).where(_chunk_of(chosen)).returning(job.c.state)
+
+
+# Jobs of a queue, up to an id, deleted: those in a state, or whatever state they are in.
+PURGE = {state: _purge(state) for state in (None, *STATE_OF)}

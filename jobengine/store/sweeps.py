@@ -11,29 +11,43 @@ from typing import Any
 from sqlalchemy import Connection
 
 from jobengine.domain.queue import Queue
-from jobengine.store import statements
+from jobengine.store import depths, statements
+from jobengine.store.models import FAILED, INPROGRESS, QUEUED
 
 Counts = Counter[int]
 
 
 def expire(connection: Connection, now: int, limit: int) -> Counts:
     """Deletes queued jobs past their timeout_time."""
-    return _run(connection, statements.EXPIRE, now, limit)
+    return _delete(connection, statements.EXPIRE, QUEUED, now, limit)
 
 
 def fail(connection: Connection, queue: Queue, ids: Sequence[int], now: int) -> int:
     """Fails those of the jobs that are in progress past the queue's window, as of its end."""
-    return statements.FAIL.count(connection, ids, (queue.window, now - queue.window))
+    failed = statements.FAIL.count(connection, ids, (queue.window, now - queue.window))
+    depths.move(connection, {(queue.id, INPROGRESS): -failed, (queue.id, FAILED): failed})
+    return failed
 
 
 def prune(connection: Connection, now: int, limit: int) -> Counts:
     """Deletes complete and failed jobs past their queue's keep time."""
-    counts = _run(connection, statements.PRUNE["complete"], now, limit)
-    if counts.total() < limit:
-        counts += _run(connection, statements.PRUNE["failed"], now, limit - counts.total())
+    counts = Counts()
+    for state, statement in statements.PRUNE.items():
+        counts += _delete(connection, statement, state, now, limit - counts.total())
     return counts
 
 
-def _run(connection: Connection, statement: Any, now: int, limit: int) -> Counts:
-    rows = connection.execute(statement, {"now": now, "limit": limit})
-    return Counter(row.queue_id for row in rows)
+def purge(connection: Connection, queue_id: int, state: int | None, last: int, limit: int) -> int:
+    """Deletes jobs of the queue up to the id `last`, those in a state or all; how many."""
+    binds = {"of_queue": queue_id, "last": last, "limit": limit}
+    gone = Counts(connection.execute(statements.PURGE[state], binds).scalars())
+    depths.move(connection, {(queue_id, code): -jobs for code, jobs in gone.items()})
+    return gone.total()
+
+
+def _delete(connection: Connection, statement: Any, state: int, now: int, limit: int) -> Counts:
+    if not limit:
+        return Counts()
+    counts = Counts(connection.execute(statement, {"now": now, "limit": limit}).scalars())
+    depths.move(connection, {(queue_id, state): -jobs for queue_id, jobs in counts.items()})
+    return counts

@@ -1,0 +1,221 @@
+"""Queues administered over HTTP: looked at, made, changed, paused, purged, deleted."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+from sqlalchemy import Connection
+
+from jobengine.config.settings import Settings
+from jobengine.domain.audit import Act, Actor
+from jobengine.domain.clock import Clock
+from jobengine.domain.errors import Conflict
+from jobengine.domain.job import State
+from jobengine.domain.queue import Queue, Right
+from jobengine.engine.access import Access
+from jobengine.engine.duties.duty import CHUNK
+from jobengine.engine.queue_report import QueueReport, report
+from jobengine.engine.queues import Queues, times_of, unknown_queue
+from jobengine.store import queues as store
+from jobengine.store import sweeps
+from jobengine.store.audit import record
+from jobengine.store.database import Database
+from jobengine.store.models import CODE_OF
+from jobengine.store.operations import Task
+from jobengine.store.reads import Reads
+from jobengine.store.writer import Writer
+
+
+class QueueDraft(msgspec.Struct, frozen=True):
+    """A queue to make: who may read and write it, and what it has of its own."""
+
+    read: list[str] = []
+    write: list[str] = []
+    job_keep_minutes: int | None = None
+    job_timeout_minutes: int | None = None
+    max_jobs: int | None = None
+
+
+T = TypeVar("T")
+
+
+class Store(NamedTuple):
+    """What a change goes through."""
+
+    writer: Writer
+    reads: Reads
+    database: Database
+    clock: Clock
+
+
+class QueueAdmin:
+    """What admins do with queues.
+
+    Every method that changes something raises Forbidden, UnknownQueue and Unavailable, and
+    returns only when what it did is on disk, an entry in the audit trail with it.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        queues: Queues,
+        access: Access,
+        settings: Callable[[], Settings],
+        config: Path,
+    ) -> None:
+        """`settings` gives those in force, which `config` holds."""
+        self._store = store
+        self._queues = queues
+        self._access = access
+        self._settings = settings
+        self._config = config
+
+    def all(self, service: str) -> list[QueueReport]:
+        """The queues that the service may see: all where it is an admin, else those it uses."""
+        seen = [
+            queue
+            for queue in self._queues.all()
+            if self._access.administers(service) or queue.allows(service, Right.EITHER)
+        ]
+        return self._reports(sorted(seen, key=lambda queue: queue.name))
+
+    def get(self, service: str, name: str) -> QueueReport:
+        """A queue that the service may see. Raises UnknownQueue and Forbidden."""
+        if self._access.administers(service):
+            queue = self._queues.get(name)
+        else:
+            queue = self._queues.authorise(service, name, Right.EITHER)
+        return self._reports([queue])[0]
+
+    def put(self, actor: Actor, name: str, draft: QueueDraft) -> tuple[QueueReport, bool]:
+        """Makes the queue what the draft says; whether it is new.
+
+        Raises Conflict where it is the config's.
+        """
+        self._access.authorise_admin(actor.name)
+        want = self._wanted(name, draft)
+
+        def put(connection: Connection) -> bool:
+            row = store.find(connection, name)
+            if row is not None and row.from_config:
+                raise self._of_config(name)
+            store.put(connection, want, row)
+            action = "queue.created" if row is None else "queue.changed"
+            self._record(connection, Act(actor, action, name, msgspec.to_builtins(draft)))
+            return row is None
+
+        new = self._change(put)
+        return self._reports([self._queues.get(name)])[0], new
+
+    def delete(self, actor: Actor, name: str) -> None:
+        """Deletes the queue with its jobs.
+
+        Raises Conflict where it is the config's, or holds jobs that the config protects.
+        """
+        self._access.authorise_admin(actor.name)
+
+        def delete(connection: Connection) -> None:
+            row = store.find(connection, name)
+            if row is None:
+                raise unknown_queue(name)
+            if row.from_config:
+                raise self._of_config(name)
+            jobs = store.count_jobs(connection, row.id)
+            if jobs and self._settings().protect_nonempty:
+                raise Conflict(
+                    f"the queue {name!r} holds {jobs} job(s), which protect_nonempty in the "
+                    "config keeps: purge it first"
+                )
+            store.remove(connection, row.id, self._store.clock.now())
+            self._record(connection, Act(actor, "queue.deleted", name, {"jobs": jobs}))
+
+        self._change(delete)
+
+    def pause(self, actor: Actor, name: str, *, paused: bool) -> QueueReport:
+        """Has the queue hand out no jobs, or do so again; it takes jobs in either case."""
+        self._access.authorise_admin(actor.name)
+
+        def pause(connection: Connection) -> int:
+            row = store.find(connection, name)
+            if row is None:
+                raise unknown_queue(name)
+            if row.paused != paused:
+                store.pause(connection, row.id, paused=paused)
+                action = "queue.paused" if paused else "queue.resumed"
+                self._record(connection, Act(actor, action, name))
+                if not paused:
+                    self._store.database.announce_jobs(connection, [row.id])
+            return int(row.id)
+
+        queue_id = self._change(pause)
+        if not paused:
+            self._store.writer.wake([queue_id])
+        return self._reports([self._queues.get(name)])[0]
+
+    def purge(self, actor: Actor, name: str, state: State | None) -> int:
+        """Deletes the queue's jobs, those in a state or all, in chunks; how many they were.
+
+        Those that are created meanwhile stay. The trail has an entry for its beginning and
+        one for its end.
+        """
+        self._access.authorise_admin(actor.name)
+        queue = self._queues.get(name)
+        last = self._store.reads.ceiling()
+        code = None if state is None else CODE_OF[state]
+        detail = {"state": None if state is None else state.value}
+        begun = Act(actor, "queue.purge", name, detail)
+
+        def chunk(connection: Connection) -> int:
+            if not deleted:
+                self._record(connection, begun)
+            return sweeps.purge(connection, queue.id, code, last, CHUNK)
+
+        deleted = 0
+        while gone := self._store.writer.submit(Task(chunk)):
+            deleted += gone
+        ended = Act(actor, "queue.purged", name, {**detail, "jobs": deleted})
+        self._store.writer.submit(Task(lambda connection: self._record(connection, ended)))
+        return deleted
+
+    def _wanted(self, name: str, draft: QueueDraft) -> store.WantedQueue:
+        times = times_of(self._settings())
+        window, keep = _seconds(draft.job_timeout_minutes), _seconds(draft.job_keep_minutes)
+        return store.WantedQueue(
+            name,
+            frozenset(draft.read),
+            frozenset(draft.write),
+            window=times.window if window is None else window,
+            keep=times.keep if keep is None else keep,
+            max_jobs=draft.max_jobs,
+            from_config=False,
+            own_window=window,
+            own_keep=keep,
+        )
+
+    def _change(self, run: Callable[[Connection], T]) -> T:
+        def alone(connection: Connection) -> T:
+            self._store.database.lock_shared(connection)
+            return run(connection)
+
+        outcome = self._store.writer.submit(Task(alone))
+        self._queues.reload(self._store.reads)
+        return outcome
+
+    def _record(self, connection: Connection, act: Act) -> None:
+        record(connection, self._store.database.contents, [act], self._store.clock.now())
+
+    def _of_config(self, name: str) -> Conflict:
+        return Conflict(f"the queue {name!r} belongs to the config: edit it in {self._config}")
+
+    def _reports(self, queues: Sequence[Queue]) -> list[QueueReport]:
+        reads, now = self._store.reads, self._store.clock.now()
+        depths = reads.depths()
+        return [
+            report(queue, depths.get(queue.id, {}), reads.oldest_queued(queue), now)
+            for queue in queues
+        ]
+
+
+def _seconds(minutes: int | None) -> int | None:
+    return None if minutes is None else minutes * 60

@@ -1,0 +1,61 @@
+"""How many jobs each queue holds, by state; kept in step by all that moves jobs."""
+
+from collections import Counter
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
+
+from jobengine.domain.job import State
+from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, STATE_OF, depth
+from jobengine.store.prepared import Prepared
+
+# By a queue's id and the number of a state, how many jobs more, or fewer.
+Moves = Counter[tuple[int, int]]
+
+_COLUMNS = {
+    QUEUED: depth.c.queued,
+    INPROGRESS: depth.c.inprogress,
+    COMPLETE: depth.c.complete,
+    FAILED: depth.c.failed,
+}
+_ALL = tuple(_COLUMNS.values())
+_ADD = Prepared(
+    update(depth)
+    .where(depth.c.queue_id == bindparam("of_queue"))
+    .values({column.name: column + bindparam(f"more_{column.name}") for column in _ALL}),
+    order=(*(f"more_{column.name}" for column in _ALL), "of_queue"),
+)
+_UNFINISHED = Prepared(
+    select(depth.c.queued + depth.c.inprogress).where(depth.c.queue_id == bindparam("of_queue"))
+)
+
+
+def move(connection: Connection, moves: Mapping[tuple[int, int], int]) -> None:
+    """Adds the moves; the queues in one order for all, so that two servers cannot deadlock."""
+    queues = sorted({queue_id for (queue_id, _), jobs in moves.items() if jobs})
+    if queues:
+        rows = [(*(moves.get((id_, state), 0) for state in _COLUMNS), id_) for id_ in queues]
+        _ADD.many(connection, rows)
+
+
+def add_queue(connection: Connection, queue_id: int) -> None:
+    """Notes a new queue, without jobs."""
+    nothing = {column.name: 0 for column in _ALL}
+    connection.execute(insert(depth).values(queue_id=queue_id, **nothing))
+
+
+def drop_queue(connection: Connection, queue_id: int) -> None:
+    """Forgets a queue."""
+    connection.execute(delete(depth).where(depth.c.queue_id == queue_id))
+
+
+def unfinished(connection: Connection, queue_id: int) -> int:
+    """How many jobs of the queue are queued or in progress."""
+    return int(_UNFINISHED.value(connection, {"of_queue": queue_id}))
+
+
+def depths(connection: Connection) -> dict[int, dict[State, int]]:
+    """How many jobs each queue holds, by its id and their state."""
+    rows = connection.execute(select(depth.c.queue_id, *_ALL))
+    states = [STATE_OF[code] for code in _COLUMNS]
+    return {id_: dict(zip(states, counts, strict=True)) for id_, *counts in rows}
