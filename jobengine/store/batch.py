@@ -63,7 +63,7 @@ class Batch:
         self._contents = contents
         self._now = now
         self._waiting = waiting
-        self._depth_moves = depths.Moves()
+        self._jobs_moved = depths.Moves()
 
     def run(
         self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
@@ -75,7 +75,7 @@ class Batch:
         were fed. Raises whatever a statement raises; then the whole batch is to be
         undone, and run again by `run_each`.
         """
-        self._depth_moves.clear()
+        self._jobs_moved.clear()
         fed = self._write_jobs(operations)
         waiters = [claim for queue_id in {*fed, *woken} for claim in self._waiting(queue_id)]
         claims = [o for o in operations if isinstance(o, Claim)]
@@ -83,7 +83,7 @@ class Batch:
         for operation in operations:
             if isinstance(operation, Task):
                 self._do(operation)
-        self._note_depths()
+        self._note_jobs_moved()
         return fed
 
     def run_each(
@@ -110,7 +110,7 @@ class Batch:
                 savepoint.commit()
         fed = {o.queue.id for o in operations if isinstance(o, Create | Update)}
         self._claim_all([claim for id_ in {*fed, *woken} for claim in self._waiting(id_)])
-        self._note_depths()
+        self._note_jobs_moved()
         return fed
 
     def _do(self, task: Task[Any]) -> None:
@@ -119,10 +119,10 @@ class Batch:
         except (NotFound, Conflict) as error:
             task.refuse(error)
 
-    def _note_depths(self) -> None:
-        if self._depth_moves:
-            depths.move(self._connection, self._depth_moves)
-            self._depth_moves.clear()
+    def _note_jobs_moved(self) -> None:
+        if self._jobs_moved:
+            depths.note(self._connection, self._jobs_moved)
+            self._jobs_moved.clear()
 
     def _write_jobs(self, operations: Sequence[Operation[Any]]) -> Collection[int]:
         """Creates, updates and deletes; the ids of the queues that got queued jobs by it."""
@@ -146,7 +146,7 @@ class Batch:
             inserted += statements.INSERT.many(self._connection, rows[whole:])
         _expect(len(rows), inserted)
         for create in taken:
-            self._depth_moves[create.queue.id, QUEUED] += len(create.jobs)
+            self._jobs_moved[create.queue.id, None, QUEUED] += len(create.jobs)
             create.settle(None)
 
     def _new_row(self, queue_id: int, new: NewJob) -> _NewRow:
@@ -200,8 +200,7 @@ class Batch:
         self._move(moves)
         claimed_jobs = sum(len(ids) for ids in moves.values())
         if claimed_jobs:
-            self._depth_moves[operations[0].queue.id, QUEUED] -= claimed_jobs
-            self._depth_moves[operations[0].queue.id, INPROGRESS] += claimed_jobs
+            self._jobs_moved[operations[0].queue.id, QUEUED, INPROGRESS] += claimed_jobs
 
     def _move(self, moves: dict[_Move, list[int]]) -> None:
         for move, ids in moves.items():
@@ -240,13 +239,14 @@ class Batch:
             _expect(len(deleted), statements.REMOVE.count(self._connection, list(deleted)))
             for here in jobs.values():
                 if here.id in deleted:
-                    self._depth_moves[here.queue_id, here.code] -= 1
+                    self._jobs_moved[here.queue_id, here.code, None] += 1
         return {here.queue_id for here in left if here.standing.state is State.QUEUED}
 
     def _write(self, jobs: Sequence[Stored]) -> None:
         for here in jobs:
-            self._depth_moves[here.queue_id, here.code] -= 1
-            self._depth_moves[here.queue_id, CODE_OF[here.standing.state]] += 1
+            code = CODE_OF[here.standing.state]
+            if code != here.code:
+                self._jobs_moved[here.queue_id, here.code, code] += 1
         rows = [
             (
                 CODE_OF[here.standing.state],

@@ -1,7 +1,6 @@
 """How many jobs each queue holds, by state; kept in step by all that moves jobs."""
 
 from collections import Counter
-from collections.abc import Mapping
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -9,8 +8,9 @@ from jobengine.domain.job import State
 from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, STATE_OF, depth
 from jobengine.store.prepared import Prepared
 
-# By a queue's id and the number of a state, how many jobs more, or fewer.
-Moves = Counter[tuple[int, int]]
+# How many jobs of a queue, by its id, went from one state to another, by their numbers;
+# None for a job that was not there before, or is not there any more.
+Moves = Counter[tuple[int, int | None, int | None]]
 
 _COLUMNS = {
     QUEUED: depth.c.queued,
@@ -30,12 +30,18 @@ _UNFINISHED = Prepared(
 )
 
 
-def move(connection: Connection, moves: Mapping[tuple[int, int], int]) -> None:
-    """Adds the moves; the queues in one order for all, so that two servers cannot deadlock."""
-    queues = sorted({queue_id for (queue_id, _), jobs in moves.items() if jobs})
-    if queues:
-        rows = [(*(moves.get((id_, state), 0) for state in _COLUMNS), id_) for id_ in queues]
-        _ADD.many(connection, rows)
+def note(connection: Connection, moves: Moves) -> None:
+    """Notes the moves, queue by queue in one order for all: two servers cannot deadlock."""
+    by_queue: dict[int, list[int]] = {}
+    for (queue_id, before, after), jobs in moves.items():
+        if jobs and before != after:
+            more = by_queue.setdefault(queue_id, [0] * len(_ALL))
+            if before is not None:
+                more[before] -= jobs
+            if after is not None:
+                more[after] += jobs
+    if by_queue:
+        _ADD.many(connection, [(*by_queue[id_], id_) for id_ in sorted(by_queue)])
 
 
 def add_queue(connection: Connection, queue_id: int) -> None:

@@ -73,7 +73,7 @@ class Move:
             sealed = [(*row[:-1], self._target.contents.seal(row[1], row[-1])) for row in rows]
             with self._target.writer.begin() as connection:
                 _INSERT.many(connection, sealed)
-                depths.move(connection, depths.Moves((row[2], row[3]) for row in rows))
+                depths.note(connection, depths.Moves((row[2], None, row[3]) for row in rows))
             yield len(rows)
         with self._target.writer.begin() as connection:
             self._target.ids_were_copied(connection)

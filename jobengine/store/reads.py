@@ -25,6 +25,7 @@ from jobengine.store.depths import depths
 from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
 from jobengine.store.queues import present_queues
 from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS, Stored, stored
+from jobengine.store.statements import LIMIT
 
 
 class Key(NamedTuple):
@@ -168,15 +169,13 @@ def _bind(name: str) -> Any:
 
 # Both walk the jobs in progress: an index by last_updated would move at each heartbeat.
 _in_progress = (job.c.queue_id == _bind("queue_id")) & in_state(INPROGRESS)
-_OVERDUE = (
-    select(job.c.id).where(_in_progress, job.c.last_updated < _bind("before")).limit(_bind("limit"))
-)
+_OVERDUE = select(job.c.id).where(_in_progress, job.c.last_updated < _bind("before")).limit(LIMIT)
 _FIRST_BELOW = (
     select(job.c.id, job.c.priority, job.c.created)
     .where(job.c.queue_id == _bind("queue_id"), in_state(QUEUED))
     .where(job.c.priority < _bind("priority"))
     .order_by(job.c.priority.desc(), job.c.id)
-    .limit(1)
+    .limit(literal_column("1"))
 )
 _OLDEST = select(func.min(job.c.last_updated)).where(_in_progress)
 
@@ -226,7 +225,7 @@ def _merged(state: State | None, columns: tuple[Any, ...]) -> Any:
     return (
         union_all(*parts)
         .order_by(literal_column("priority").desc(), literal_column("id"))
-        .limit(_bind("limit"))
+        .limit(LIMIT)
     )
 
 

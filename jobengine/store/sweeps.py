@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 
 from jobengine.domain.queue import Queue
 from jobengine.store import depths, statements
+from jobengine.store.depths import Moves
 from jobengine.store.models import FAILED, INPROGRESS, QUEUED
 
 Counts = Counter[int]
@@ -25,7 +26,7 @@ def expire(connection: Connection, now: int, limit: int) -> Counts:
 def fail(connection: Connection, queue: Queue, ids: Sequence[int], now: int) -> int:
     """Fails those of the jobs that are in progress past the queue's window, as of its end."""
     failed = statements.FAIL.count(connection, ids, (queue.window, now - queue.window))
-    depths.move(connection, {(queue.id, INPROGRESS): -failed, (queue.id, FAILED): failed})
+    depths.note(connection, Moves({(queue.id, INPROGRESS, FAILED): failed}))
     return failed
 
 
@@ -41,7 +42,7 @@ def purge(connection: Connection, queue_id: int, state: int | None, last: int, l
     """Deletes jobs of the queue up to the id `last`, those in a state or all; how many."""
     binds = {"of_queue": queue_id, "last": last, "limit": limit}
     gone = Counts(connection.execute(statements.PURGE[state], binds).scalars())
-    depths.move(connection, {(queue_id, code): -jobs for code, jobs in gone.items()})
+    depths.note(connection, Moves({(queue_id, code, None): n for code, n in gone.items()}))
     return gone.total()
 
 
@@ -49,5 +50,5 @@ def _delete(connection: Connection, statement: Any, state: int, now: int, limit:
     if not limit:
         return Counts()
     counts = Counts(connection.execute(statement, {"now": now, "limit": limit}).scalars())
-    depths.move(connection, {(queue_id, state): -jobs for queue_id, jobs in counts.items()})
+    depths.note(connection, Moves({(id_, state, None): n for id_, n in counts.items()}))
     return counts
