@@ -3,6 +3,7 @@
 import dataclasses
 import re
 import shlex
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def page(name: str) -> str:
 
 
 def test_every_route_and_method_is_documented(service: Service) -> None:
-    text = page("api.md")
+    text = page("api.md") + page("administration.md")
     routes = inspect_routes(service.app)
     assert len(routes) >= 7
     for route in routes:
@@ -41,9 +42,14 @@ def test_every_setting_is_documented_with_its_default() -> None:
     text = page("configuration.md")
     for field in dataclasses.fields(Settings):
         assert f"| `{field.name}` |" in text
-        if field.name != "queues":
-            default = str(field.default).replace("False", "false")  # as YAML has it
-            assert f"| `{field.name}` | {default} |" in text
+        if field.name not in ("queues", "services", "admins"):
+            assert f"| `{field.name}` | {as_yaml(field.default)} |" in text
+
+
+def as_yaml(value: object) -> str:
+    if value is None:
+        return "none"
+    return str(value.value if isinstance(value, Enum) else value).replace("False", "false")
 
 
 @pytest.mark.parametrize(

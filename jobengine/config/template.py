@@ -34,6 +34,18 @@ job_timeout_minutes: {timeout}
 # How many calls may wait for a job at once.
 # waiters: {waiters}
 
+# Ask each call for a key (jobengine keys create SERVICE) instead of believing X-Name.
+# authentication: keys
+
+# The services that may make, pause and purge queues over HTTP, and read the audit trail.
+# admins:
+# - ops
+
+# How many calls a service may make; s, m or h. Single ones may have their own.
+# rate_limit: 1000/s
+# services:
+#   nightly: {{rate_limit: 60/m}}
+
 # Refuse to delete a queue that still holds jobs, when it is no longer named here.
 # protect_nonempty: false
 
@@ -47,6 +59,7 @@ job_timeout_minutes: {timeout}
 #     - shop
 #     - "*"        # any service
 #     job_keep_minutes: 1440   # for this queue alone
+#     max_jobs: 100000         # how many may be queued or in progress
 queues: {{}}
 """
 
