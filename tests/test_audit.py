@@ -9,7 +9,12 @@ import pytest
 from sqlalchemy import text
 
 from jobengine.config.environment import read_environment
-from jobengine.store.database import Use, open_database
+from jobengine.domain.audit import Act, Actor
+from jobengine.store.audit import mistakes, record
+from jobengine.store.contents import Plain
+from jobengine.store.database import Database, Use, open_database
+from jobengine.store.migrate import upgrade
+from tests.conftest import launch_in
 from tests.harness import command
 from tests.harness.clock import START, FileClock
 from tests.harness.server import Server
@@ -123,43 +128,64 @@ TAMPERED = {
 }
 
 
-@pytest.mark.parametrize("statement", TAMPERED)
-def test_what_was_done_to_the_trail_shows(server: Server, statement: str) -> None:
-    make_key(server)
-    server.stop()
-    by_hand(server, statement)
-    found = audit(server, "--verify")
-    assert found.returncode == 1
-    assert TAMPERED[statement] in found.stderr
-
-
-def test_who_lacks_the_secret_cannot_make_the_trail_good_again(server: Server) -> None:
-    """On PostgreSQL, whose tables are not encrypted: the last entry's end is sealed."""
-    if "DATABASE_URL" not in server.env:
-        return  # nobody can write to the file without the SECRET
-    make_key(server)
-    server.stop()
-    by_hand(server, "DELETE FROM audit_entry WHERE id = 3")
-    by_hand(
-        server,
-        "UPDATE audit_head SET entries = 2, digest = (SELECT digest FROM audit_entry WHERE id = 2)",
-    )
-    found = audit(server, "--verify")
-    assert found.returncode == 1
-    assert "the end of the trail was altered" in found.stderr
-
-
-def by_hand(server: Server, statement: str) -> None:
-    """What somebody does who can write to the database."""
-    launch = read_environment(server.env)
-    database = open_database(launch.database, launch.secret.value, Use.ALONE)
+@pytest.fixture(scope="module", params=["sqlcipher", "postgresql"])
+def trailed(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, databases: Any
+) -> Iterator[Database]:
+    """A database with three entries in its trail."""
+    folder, env = tmp_path_factory.mktemp("trailed"), databases.env(request.param)
+    launch = launch_in(folder, **env)
+    database = open_database(launch.database, launch.secret.value)
+    upgrade(database)
+    acts = [Act(Actor("me", "here"), "queue.created", name, {"read": []}) for name in "abc"]
     with database.writer.begin() as connection:
-        assert connection.execute(text(statement)).rowcount
+        record(connection, database.contents, acts[:1], START)
+        record(connection, database.contents, acts[1:], START + 1)
+    yield database
     database.close()
 
 
+def mistakes_after(database: Database, *statements: str) -> list[str]:
+    """What is found wrong once somebody has run the statements, which are undone again."""
+    with database.writer.connect() as connection, connection.begin() as transaction:
+        for statement in statements:
+            assert connection.execute(text(statement)).rowcount
+        found = list(mistakes(connection, database.contents))
+        transaction.rollback()
+    return found
+
+
+@pytest.mark.parametrize("statement", TAMPERED)
+def test_what_was_done_to_the_trail_shows(trailed: Database, statement: str) -> None:
+    assert mistakes_after(trailed) == []
+    assert TAMPERED[statement] in "\n".join(mistakes_after(trailed, statement))
+
+
+def test_who_lacks_the_secret_cannot_make_the_trail_good_again(trailed: Database) -> None:
+    """On PostgreSQL, whose tables are not encrypted: the last entry's end is sealed."""
+    found = mistakes_after(
+        trailed,
+        "DELETE FROM audit_entry WHERE id = 3",
+        "UPDATE audit_head SET entries = 2, digest = (SELECT digest FROM audit_entry WHERE id = 2)",
+    )
+    sealed = not isinstance(trailed.contents, Plain)
+    assert found == (["the end of the trail was altered"] if sealed else [])
+
+
+def test_the_command_says_what_is_wrong_and_exits_1(server: Server) -> None:
+    server.stop()
+    launch = read_environment(server.env)
+    database = open_database(launch.database, launch.secret.value, Use.ALONE)
+    with database.writer.begin() as connection:
+        connection.execute(text("UPDATE audit_entry SET actor = 'nobody' WHERE id = 2"))
+    database.close()
+    found = audit(server, "--verify")
+    assert found.returncode == 1
+    assert "entry 2 was altered" in found.stderr
+
+
 @pytest.mark.parametrize("since", ["yesterday", "2026-13-01", "7", ""])
-def test_a_since_that_is_none_is_refused(server: Server, since: str) -> None:
-    refused = audit(server, "--since", since)
+def test_a_since_that_is_none_is_refused(tmp_path: Path, since: str) -> None:
+    refused = command.run("audit", "--since", since, DB_PATH=str(tmp_path / "none"))
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "--since" in refused.stderr

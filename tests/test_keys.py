@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from jobengine.cli.administer import administer
+from jobengine.config.environment import read_environment
+from jobengine.domain.audit import Actor
+from jobengine.engine.administration import CreateKey, KeyShown, Request, RevokeKey
 from tests.harness import command
 from tests.harness.client import Answer, Api, HttpTransport
 from tests.harness.clock import FileClock
@@ -52,12 +56,20 @@ def house(
     folder = tmp_path_factory.mktemp("keys")
     config = CONFIG.format(mode="keys")
     with Server(folder, config, clock_file=clock.path, **env) as server:
-        made = {service: keys(server, "create", service) for service in SERVICES}
-        made["revoked"] = keys(server, "create", "both")
-        keys(server, "revoke", made["revoked"].split("_")[1])
-        made["expired"] = keys(server, "create", "both", "--expires", "1d")
+
+        def ask(request: Request) -> list[KeyShown]:
+            return administer(read_environment(server.env), request, clock)
+
+        def create(service: str, valid_for: int | None = None) -> str:
+            (key,) = ask(CreateKey(Actor("me"), service, valid_for))
+            return key.text
+
+        made = {service: create(service) for service in SERVICES}
+        made["revoked"] = create("both")
+        ask(RevokeKey(Actor("me"), made["revoked"].split("_")[1]))
+        made["expired"] = create("both", DAY)
         clock.advance(DAY)
-        made["expiring"] = keys(server, "create", "both", "--expires", "2d")
+        made["expiring"] = create("both", 2 * DAY)
         id_, random = made["both"].split("_")[1:]
         made["of another random"] = f"je_{id_}_{'0' * len(random)}"
         made["cut off"] = made["both"][:-1]
@@ -76,16 +88,43 @@ CALLS: dict[str, Callable[[Api, str], Answer]] = {
     "update": lambda api, uid: api.update(uid, priority=3),
     "delete": lambda api, uid: api.delete(uid),
     "audit": lambda api, _: api.send("GET", "/api/v1/audit"),
+    "queues": lambda api, _: api.send("GET", "/api/v1/queues"),
+    "queue": lambda api, _: api.send("GET", "/api/v1/queues/q"),
+    "put queue": lambda api, _: api.send("PUT", "/api/v1/queues/made", {}),
+    "delete queue": lambda api, _: api.send("DELETE", "/api/v1/queues/q"),
+    "pause": lambda api, _: api.send("POST", "/api/v1/queues/q/pause"),
+    "resume": lambda api, _: api.send("POST", "/api/v1/queues/q/resume"),
+    "purge": lambda api, _: api.send(
+        "POST", "/api/v1/queues/q/purge", headers={"X-Status-Filter": "failed"}
+    ),
     "no such path": lambda api, _: api.send("GET", "/api/v1/nothing"),
 }
-GOOD = {"create": 201, "delete": 204, "no such path": 404}
+# Where it is not 200: the queue of the config can be deleted by nobody.
+GOOD = {"create": 201, "delete": 204, "delete queue": 409, "no such path": 404}
+EVERYBODY = {"queues", "no such path"}
 ALLOWED = {
-    "reader": {"next", "list", "get", "update"},
-    "writer": {"create", "get", "update", "delete"},
-    "both": {"create", "next", "list", "get", "update", "delete"},
+    "reader": {"next", "list", "get", "update", "queue"},
+    "writer": {"create", "get", "update", "delete", "queue"},
+    "both": {"create", "next", "list", "get", "update", "delete", "queue"},
     "stranger": set[str](),
-    "boss": {"audit"},
+    "boss": {"audit", "queue", "put queue", "delete queue", "pause", "resume", "purge"},
 }
+
+
+def expected(service: str) -> dict[str, int]:
+    """The status of each call of a service."""
+    allowed = ALLOWED[service] | EVERYBODY
+    return {call: GOOD.get(call, 200) if call in allowed else 403 for call in CALLS}
+
+
+def statuses(api: Api, both: Api, boss: Api) -> dict[str, int]:
+    """The status of each call of a client, on a job and a queue that are there for it."""
+    assert boss.send("PUT", "/api/v1/queues/made", {}).status in (200, 201)
+    found = {}
+    for call, made in CALLS.items():
+        found[call] = made(api, str(both.made()["uid"])).status
+        boss.send("POST", "/api/v1/queues/q/resume")
+    return found
 
 
 def bearing(house: House, key: str | None, name: str | None = None) -> Api:
@@ -99,18 +138,40 @@ def job_of(house: House) -> str:
     return str(bearing(house, "both").made()["uid"])
 
 
-@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("named", [False, True])
-def test_a_key_opens_what_its_service_may_do(
-    house: House, call: str, service: str, named: bool
+def test_a_key_opens_what_its_service_may_do(house: House, service: str, named: bool) -> None:
+    api = bearing(house, service, service if named else None)
+    found = statuses(api, bearing(house, "both"), bearing(house, "boss"))
+    assert found == expected(service)
+
+
+@pytest.fixture(scope="module", params=["sqlcipher", "postgresql"])
+def loose(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, databases: Any
+) -> Iterator[Server]:
+    """A server that believes X-Name."""
+    env = databases.env(request.param)
+    with Server(tmp_path_factory.mktemp("loose"), CONFIG.format(mode="none"), **env) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def open_house(loose: Server) -> House:
+    """As `house`, but for the keys, which nobody looks at."""
+    return House(loose, loose.http(), {"bad": "je_0_0"})
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("key", [None, "bad"])
+def test_without_keys_the_name_opens_what_its_service_may_do(
+    open_house: House, service: str, key: str | None
 ) -> None:
-    answer = CALLS[call](bearing(house, service, service if named else None), job_of(house))
-    allowed = call in ALLOWED[service] or call == "no such path"
-    assert answer.status == (GOOD.get(call, 200) if allowed else 403), answer
+    api = bearing(open_house, key, service)
+    both, boss = bearing(open_house, None, "both"), bearing(open_house, None, "boss")
+    assert statuses(api, both, boss) == expected(service)
 
 
-@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(
     "key",
     [
@@ -125,22 +186,23 @@ def test_a_key_opens_what_its_service_may_do(
         "no key at all",
     ],
 )
-def test_without_a_good_key_every_call_is_401(house: House, call: str, key: str | None) -> None:
+def test_without_a_good_key_every_call_is_401(house: House, key: str | None) -> None:
     uid = job_of(house)
-    answer = CALLS[call](bearing(house, key, "both"), uid)
-    assert answer.status == 401, answer
-    assert answer.headers["www-authenticate"].startswith("Bearer")
-    assert answer.json()["type"] == "urn:jobengine:problem:unauthenticated"
-    if key:
-        assert house.keys[key].rpartition("_")[2] not in str(answer.json()) or not house.keys[key]
+    for call, made in CALLS.items():
+        answer = made(bearing(house, key, "both"), uid)
+        assert answer.status == 401, call
+        assert answer.headers["www-authenticate"].startswith("Bearer")
+        assert answer.json()["type"] == "urn:jobengine:problem:unauthenticated"
+        assert not key or not house.keys[key] or house.keys[key] not in answer.body.decode()
     assert bearing(house, "both").get(uid).json()["priority"] == 50
 
 
-@pytest.mark.parametrize("call", CALLS)
-def test_a_key_of_another_service_than_x_name_is_403(house: House, call: str) -> None:
-    answer = CALLS[call](bearing(house, "stranger", "both"), job_of(house))
-    assert answer.status == 403
-    assert "stranger" in answer.json()["detail"]
+def test_a_key_of_another_service_than_x_name_is_403(house: House) -> None:
+    uid = job_of(house)
+    for call, made in CALLS.items():
+        answer = made(bearing(house, "stranger", "both"), uid)
+        assert answer.status == 403, call
+        assert "stranger" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("scheme", ["bearer ", "BEARER  "])
@@ -225,11 +287,10 @@ def test_keys_are_made_and_revoked_without_a_server_and_outlive_one(
     server = Server(tmp_path, CONFIG.format(mode="keys"), **database)
     good, bad = keys(server, "create", "both"), keys(server, "create", "both")
     keys(server, "revoke", bad.split("_")[1])
-    for _ in range(2):
-        with server:
-            house = House(server, server.http(), {"good": good, "bad": bad})
-            assert bearing(house, "good").create().status == 201
-            assert bearing(house, "bad").create().status == 401
+    with server:
+        house = House(server, server.http(), {"good": good, "bad": bad})
+        assert bearing(house, "good").create().status == 201
+        assert bearing(house, "bad").create().status == 401
 
 
 def test_the_mode_changes_with_the_config(tmp_path: Path, database: dict[str, Any]) -> None:
