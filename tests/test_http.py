@@ -34,8 +34,9 @@ def converse(server: Server, *parts: bytes, hang_up: bool = True) -> bytes:
             with contextlib.suppress(OSError):  # it may have been refused and closed already
                 connection.shutdown(socket.SHUT_WR)
         answer = b""
-        while data := connection.recv(65536):
-            answer += data
+        with contextlib.suppress(ConnectionResetError):  # it has heard enough
+            while data := connection.recv(65536):
+                answer += data
         return answer
 
 

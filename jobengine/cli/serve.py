@@ -100,6 +100,7 @@ def _bind(server: str, service: Service, launch: Launch) -> HttpServer | Granian
         port=settings.port if launch.port is None else launch.port,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
+        request_seconds=settings.request_seconds,
     )
     signals = OnSignal(stop=service.stop_waiting, reload=service.reload)
     serving = GranianServer if server == "granian" else HttpServer
