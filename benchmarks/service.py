@@ -38,10 +38,13 @@ class Running:
 
 
 @contextmanager
-def serving(folder: Path, *arguments: str, url: str = "") -> Iterator[Running]:
-    """A server process on the database of the URL, or in the folder; it makes its tables."""
+def serving(folder: Path, *arguments: str, url: str = "", settings: str = "") -> Iterator[Running]:
+    """A server process on the database of the URL, or in the folder; it makes its tables.
+
+    `settings` are lines of the config.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yml").write_text(CONFIG)
+    (folder / "config.yml").write_text(settings + CONFIG)
     port = free_port()
     env = {
         **os.environ,

@@ -49,7 +49,7 @@ from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
 # What is not about queues is taken over by a start alone.
-_AT_START = ("host", "port", "max_body_bytes", "threads", "waiters")
+_AT_START = ("host", "port", "max_body_bytes", "threads", "waiters", "request_seconds")
 # The share of the threads that lists may hold: a client that reads slowly holds one.
 _LIST_SHARE = 4
 

@@ -23,9 +23,12 @@ WINDOW = 10 * 60
 KEEP = 60 * 60
 _SPARE = 2000
 
-CONFIG = "version: 1\njob_keep_minutes: 60\njob_timeout_minutes: 10\nqueues:\n" + "".join(
-    f"  queue{index}:\n    read: [reader, both]\n    write: [writer, both]\n"
-    for index in range(_SPARE)
+CONFIG = (
+    "version: 1\nadmins: [admin]\njob_keep_minutes: 60\njob_timeout_minutes: 10\nqueues:\n"
+    + "".join(
+        f"  queue{index}:\n    read: [reader, both]\n    write: [writer, both]\n"
+        for index in range(_SPARE)
+    )
 )
 _names = itertools.count()
 

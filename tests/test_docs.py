@@ -72,6 +72,16 @@ def test_links_lead_somewhere(path: Path) -> None:
             assert (path.parent / target).exists(), target
 
 
+def test_the_tests_that_the_page_on_security_names_are_there() -> None:
+    named = set(re.findall(r"`(test_\w+)`", page("security.md")))
+    sources = (path.read_text() for path in (CHECKOUT / "tests").glob("test_*.py"))
+    there = {
+        name for source in sources for name in re.findall(r"^def (test_\w+)", source, re.MULTILINE)
+    }
+    assert len(named) > 30
+    assert named - there == set()
+
+
 def test_the_example_config_has_two_queues() -> None:
     queues = read_settings(CHECKOUT / "docs" / "example.yml").queues
     assert queues is not None

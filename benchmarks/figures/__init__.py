@@ -1,7 +1,7 @@
 """The figures, in the order of the table."""
 
 from benchmarks.figure import Figure
-from benchmarks.figures import bulk, calls, depth, peers, servers
+from benchmarks.figures import bulk, calls, depth, peers, servers, slow
 
-_GROUPS = (calls, bulk, depth, peers, servers)
+_GROUPS = (calls, bulk, depth, slow, peers, servers)
 ALL: list[Figure] = [figure for group in _GROUPS for figure in group.FIGURES]

@@ -19,12 +19,15 @@ class AccessLog:
         self, req: Request, resp: Response, _resource: object, _succeeded: bool
     ) -> None:
         """Logs the request once its answer is known; a streamed list is still to be sent."""
+        now = time.perf_counter()
+        # Falcon refuses the method WEBSOCKET before it calls `process_request`.
+        began = getattr(req.context, "began", now)
         _log.info(
             "request",
             method=req.method,
             path=req.path,
             status=resp.status_code,
-            ms=round((time.perf_counter() - req.context.began) * 1000, 2),
+            ms=round((now - began) * 1000, 2),
             service=req.context.get("service"),
             queue=req.env.get("HTTP_X_QUEUE"),
         )

@@ -33,7 +33,7 @@ _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.Busy: ("busy", 503, "Too many calls of this kind at once"),
     errors.AnswerFull: ("answer-full", 503, "The answer is full"),
     errors.Stopping: ("stopping", 503, "The server is shutting down"),
-    errors.OutcomeUnknown: ("outcome-unknown", 503, "The database was lost at the commit"),
+    errors.OutcomeUnknown: ("outcome-unknown", 503, "The database failed at the commit"),
     errors.StoreFailed: ("store-failed", 503, "The database failed"),
 }
 _DETAILS = {

@@ -1,6 +1,5 @@
 """`jobengine audit`: who administered what."""
 
-import os
 import re
 import sys
 import time
@@ -13,6 +12,7 @@ import click
 
 from jobengine.cli import logs
 from jobengine.cli.durations import DURATION_FORM, seconds_in
+from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Entry
 from jobengine.domain.clock import Clock, SystemClock
@@ -62,7 +62,7 @@ def audit(
     The newest entry comes first; times are UTC. A server may be running.
     """
     begin = 0 if since is None else _since(since, (clock or SystemClock()).now())
-    launch = read_environment(os.environ, database=db, url=database_url)
+    launch = read_environment(take_environment(), database=db, url=database_url)
     logs.set_up("warning")
     with closing(open_database(launch.database, launch.secret.value, Use.LOOK)) as database:
         if not is_current(database):

@@ -15,6 +15,8 @@ from jobengine.domain.errors import CannotOpen
 
 # Calls that are worked on or wait at once; more wait in the kernel.
 _CALLS_MAX = 2000
+# Of a request's head, and of what is read ahead of its body.
+_HEAD_BYTES_MAX = 64 * 1024
 
 
 class GranianServer:
@@ -24,6 +26,7 @@ class GranianServer:
         """Raises CannotOpen where granian is not installed, and OSError for the address."""
         try:
             from granian.constants import HTTPModes, Interfaces
+            from granian.http import HTTP1Settings
             from granian.server.mt import MTServer
         except ImportError as error:
             raise CannotOpen(
@@ -55,6 +58,10 @@ class GranianServer:
             http=HTTPModes.http1,
             workers=1,
             backpressure=_CALLS_MAX,
+            http1_settings=HTTP1Settings(
+                header_read_timeout=settings.request_seconds * 1000,
+                max_buffer_size=_HEAD_BYTES_MAX,
+            ),
             log_enabled=False,
         )
 

@@ -14,6 +14,8 @@ from waitress.server import BaseWSGIServer
 
 from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import Channel, channel_class
+from jobengine.cli.http_parser import HEAD_BYTES_MAX
+from jobengine.cli.pace import Pace
 from jobengine.store import latches
 
 # Bytes that waitress gathers before a worker thread sends. At its default of 1 the
@@ -31,6 +33,8 @@ _CONNECTION_LIMIT = 1000
 _STALLED_MILLISECONDS = 60_000
 # How long a stop waits for answers in progress.
 _DRAIN_SECONDS = 5.0
+# How often it is looked for clients that are too slow.
+_LOOK_SECONDS = 1.0
 
 _log = structlog.get_logger(component="http")
 
@@ -49,6 +53,12 @@ class SettingsOfServer(NamedTuple):
     port: int
     threads: int
     max_body_bytes: int
+    request_seconds: int
+
+    @property
+    def pace(self) -> Pace:
+        """How slow a client may be."""
+        return Pace(self.request_seconds, self.max_body_bytes)
 
 
 class OnSignal(NamedTuple):
@@ -81,6 +91,7 @@ class HttpServer:
                 inbuf_overflow=_NEVER_SPILL,
                 outbuf_overflow=_NEVER_SPILL,
                 outbuf_high_watermark=_OUTBUF_HIGH_WATERMARK,
+                max_request_header_size=HEAD_BYTES_MAX,
                 max_request_body_size=settings.max_body_bytes * BODY_HEADROOM,
                 connection_limit=_CONNECTION_LIMIT,
                 asyncore_use_poll=True,
@@ -93,7 +104,7 @@ class HttpServer:
         self._trigger = self._listeners()[0].trigger
         self._fibers = Fibers(self._wake)
         for listener in self._listeners():
-            listener.channel_class = channel_class(self._fibers)
+            listener.channel_class = channel_class(self._fibers, settings.pace)
             listener.add_task = self._add_task
             listener.pull_trigger = self._pull_trigger
             listener.adj.socket_options = _socket_options()
@@ -117,9 +128,14 @@ class HttpServer:
         signal.signal(signal.SIGHUP, lambda *_: self._signals.reload())
         listening()
         latches.use_on_this_thread(self._fibers.latch)
+        look = time.monotonic()
         while not self._stopping:
-            wasyncore.poll2(1.0, self._sockets)
+            wasyncore.poll2(_LOOK_SECONDS, self._sockets)
             self._fibers.run()
+            if (now := time.monotonic()) > look:
+                look = now + _LOOK_SECONDS
+                for channel in self._channels():
+                    channel.look(now)
         self._drain()
 
     def _stop(self) -> None:
@@ -162,11 +178,14 @@ class HttpServer:
 
     def _close_idle(self) -> int:
         """Closes the connections that wait for nothing; how many others there are."""
-        channels = [s for s in self._sockets.values() if isinstance(s, Channel)]
+        channels = self._channels()
         for channel in channels:
             if channel.idle():
                 channel.will_close = True
         return len(channels)
+
+    def _channels(self) -> list[Channel]:
+        return [s for s in self._sockets.values() if isinstance(s, Channel)]
 
     def _listeners(self) -> list[Any]:
         return [s for s in self._sockets.values() if isinstance(s, BaseWSGIServer)]

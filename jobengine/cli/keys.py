@@ -1,6 +1,5 @@
 """`jobengine keys`: the keys that services call with."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import click
 from jobengine.cli import logs
 from jobengine.cli.administer import actor, administer
 from jobengine.cli.durations import DURATION_FORM, seconds_in
+from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock, SystemClock
@@ -101,7 +101,7 @@ def revoke(clock: Clock | None, id_: str, db: Path | None, database_url: str | N
 
 def _launch(db: Path | None, database_url: str | None) -> Launch:
     logs.set_up("warning")
-    return read_environment(os.environ, database=db, url=database_url)
+    return read_environment(take_environment(), database=db, url=database_url)
 
 
 def _seconds(text: str) -> int:

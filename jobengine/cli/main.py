@@ -8,6 +8,7 @@ import click
 from jobengine import __version__
 from jobengine.cli.audit import audit
 from jobengine.cli.config import config
+from jobengine.cli.hardening import harden
 from jobengine.cli.keys import keys
 from jobengine.cli.move import move
 from jobengine.cli.serve import serve
@@ -47,6 +48,7 @@ commands.add_command(audit)
 
 def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:
     """Runs a command and exits with its code. Tests pass a clock of their own."""
+    harden()
     try:
         commands.main(arguments, prog_name="jobengine", obj=clock)
     except (CannotStart, Refused) as error:

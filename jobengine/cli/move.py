@@ -1,6 +1,5 @@
 """`jobengine move`."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -10,6 +9,7 @@ import click
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.cli import logs
+from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
 from jobengine.domain.errors import CannotOpen, ConfigRefused, Unavailable
@@ -55,7 +55,7 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
     either. What is moved stays where it was; a move that was cut off goes on where it ended
     when it is started again.
     """
-    launch = read_environment(os.environ, database=db, url=database_url)
+    launch = read_environment(take_environment(), database=db, url=database_url)
     place = _place(to)
     if place == launch.database:
         raise ConfigRefused("--to", ["expected another database than the one to move from"])

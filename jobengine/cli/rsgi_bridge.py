@@ -17,14 +17,17 @@ import structlog
 
 from jobengine.api import problems
 from jobengine.cli.fibers import Fibers
+from jobengine.cli.http_channel import HEADERS
+from jobengine.cli.http_parser import NO_HOST, ONCE, framing_mistake, repeated
 from jobengine.cli.http_server import BODY_HEADROOM, SettingsOfServer, writes
 from jobengine.store import latches
 
 _log = structlog.get_logger(component="http")
 
+_ONCE = {f"HTTP_{name}" for name in ONCE}
 _BODILESS = ("GET", "HEAD", "DELETE", "OPTIONS")
-# A client that takes nothing of a list for this long is cut off.
-_STALLED_SECONDS = 60
+# granian names itself where an answer names no server.
+_NAMELESS = ("server", "")
 
 
 class _Answer(NamedTuple):
@@ -35,12 +38,22 @@ class _Answer(NamedTuple):
     body: Iterable[bytes]
 
 
+class _Refused(Exception):
+    """A request that does not come to the application; its text is for the client."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.title = title
+
+
 class RsgiBridge:
     """Speaks RSGI to granian and WSGI to the application."""
 
     def __init__(self, app: Any, settings: SettingsOfServer) -> None:
         self._app = app
         self._body_max = settings.max_body_bytes
+        self._pace = settings.pace
         self._pool = ThreadPoolExecutor(settings.threads, "reader")
         self._fibers: Fibers
 
@@ -55,8 +68,12 @@ class RsgiBridge:
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Answers a request."""
-        environ = _environ(scope)
-        body = b"" if scope.method in _BODILESS else await self._body(environ, protocol)
+        try:
+            environ = _environ(scope)
+            body = b"" if scope.method in _BODILESS else await self._timely_body(environ, protocol)
+        except _Refused as refused:
+            _refuse(protocol, refused.status, refused.title, str(refused))
+            return
         environ["wsgi.input"] = io.BytesIO(body)
         environ["CONTENT_LENGTH"] = environ.get("CONTENT_LENGTH") or str(len(body))
         gone = self._watch(environ, protocol) if _may_wait(environ) else None
@@ -64,8 +81,7 @@ class RsgiBridge:
             await self._answer(scope, protocol, environ)
         except Exception:  # noqa: BLE001  what the application does not handle; the client gets a 500
             _log.exception("unexpected error", method=scope.method)
-            head = [("content-type", problems.MEDIA_TYPE)]
-            protocol.response_bytes(500, head, problems.body(500, "Internal Server Error"))
+            _refuse(protocol, 500, "Internal Server Error")
         finally:
             if gone is not None:
                 gone.cancel()  # or it would wait for as long as the connection lives
@@ -101,7 +117,8 @@ class RsgiBridge:
 
         body = self._app(environ, start_response)
         status, headers = head
-        return _Answer(int(status[:3]), [(name.lower(), value) for name, value in headers], body)
+        lowered = [(name.lower(), value) for name, value in headers]
+        return _Answer(int(status[:3]), [*lowered, _NAMELESS], body)
 
     async def _stream(self, protocol: Any, answer: _Answer) -> None:
         """Sends a long answer, a chunk at a time, as fast as the client takes it."""
@@ -110,13 +127,22 @@ class RsgiBridge:
             transport = protocol.response_stream(answer.status, answer.headers)
             run = self._loop.run_in_executor
             while (chunk := await run(self._pool, next, chunks, None)) is not None:
-                await asyncio.wait_for(transport.send_bytes(chunk), _STALLED_SECONDS)
+                await asyncio.wait_for(transport.send_bytes(chunk), self._pace.seconds)
         except (RuntimeError, TimeoutError) as error:
             _log.info("client left a list", reason=type(error).__name__)
         finally:
             close = getattr(answer.body, "close", None)
             if close is not None:
                 close()
+
+    async def _timely_body(self, environ: dict[str, Any], protocol: Any) -> bytes:
+        """See _body. Raises _Refused where the client takes too long to send it."""
+        try:
+            async with asyncio.timeout(self._pace.whole):
+                return await self._body(environ, protocol)
+        except TimeoutError as error:
+            detail = f"expected the request within {self._pace.whole:.0f} seconds"
+            raise _Refused(408, "Request Timeout", detail) from error
 
     async def _body(self, environ: dict[str, Any], protocol: Any) -> bytes:
         """The body, as far as the application could accept it.
@@ -173,12 +199,41 @@ def _environ(scope: Any) -> dict[str, Any]:
     }
     for name, value in scope.headers.items():
         key = _key(name)
-        environ[key] = f"{environ[key]}, {value}" if key in environ else value
+        if key is None:
+            continue
+        if key in environ:
+            if key in _ONCE:
+                raise _Refused(400, "Bad Request", repeated(key.removeprefix("HTTP_")))
+            value = f"{environ[key]}, {value}"
+        environ[key] = value
+    mistake = _mistake(environ, scope.http_version)
+    if mistake is not None:
+        raise _Refused(400, "Bad Request", mistake)
     return environ
 
 
+def _mistake(environ: dict[str, Any], version: str) -> str | None:
+    """As http_parser.Parser, of what granian lets through."""
+    coding = environ.get("HTTP_TRANSFER_ENCODING")
+    if coding is not None:
+        length = "CONTENT_LENGTH" in environ
+        mistake = framing_mistake([coding.encode()], length=length, version=version)
+        if mistake is not None:
+            return mistake
+    return NO_HOST if version == "1.1" and "HTTP_HOST" not in environ else None
+
+
+def _refuse(protocol: Any, status: int, title: str, detail: str = "") -> None:
+    """Answers with a problem, and closes the connection: nobody knows what follows on it."""
+    headers = [(name.lower(), value) for name, value in HEADERS]
+    head = [("content-type", problems.MEDIA_TYPE), ("connection", "close"), *headers, _NAMELESS]
+    protocol.response_bytes(status, head, problems.body(status, title, detail=detail))
+
+
 @lru_cache(maxsize=1000)  # clients choose the names
-def _key(name: str) -> str:
-    """A header's key in the environment."""
+def _key(name: str) -> str | None:
+    """A header's key in the environment; None where it could be taken for another's."""
+    if "_" in name:
+        return None
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else f"HTTP_{key}"

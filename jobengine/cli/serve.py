@@ -9,6 +9,7 @@ import structlog
 
 from jobengine.cli import logs
 from jobengine.cli.granian_server import GranianServer
+from jobengine.cli.hardening import take_environment
 from jobengine.cli.http_server import HttpServer, OnSignal, SettingsOfServer
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
@@ -82,7 +83,7 @@ def serve(
     where there is none. A changed config is applied within seconds, or at SIGHUP.
     """
     launch = read_environment(
-        os.environ, config=config, database=db, url=database_url, host=host, port=port
+        take_environment(), config=config, database=db, url=database_url, host=host, port=port
     )
     logs.set_up(launch.log_level)
     service = Service(launch, clock, waiting_blocks_a_thread=False)  # both servers use fibers
@@ -118,6 +119,7 @@ def _bind(server: str, service: Service, launch: Launch) -> HttpServer | Granian
         port=settings.port if launch.port is None else launch.port,
         threads=settings.threads,
         max_body_bytes=settings.max_body_bytes,
+        request_seconds=settings.request_seconds,
     )
     signals = OnSignal(stop=service.stop_waiting, reload=service.reload)
     serving = GranianServer if server == "granian" else HttpServer

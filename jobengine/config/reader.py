@@ -47,6 +47,7 @@ class Reader:
             "max_body_bytes": self._integer(1024, 64 * 1024 * 1024, default.max_body_bytes),
             "threads": self._integer(4, 512, default.threads),
             "waiters": self._integer(1, WAITERS_MAX, default.waiters),
+            "request_seconds": self._integer(1, 3600, default.request_seconds),
             "protect_nonempty": self._boolean,
             "authentication": self._authentication,
             "admins": self._admins,

@@ -54,6 +54,7 @@ class Settings:
     max_body_bytes: int = 1024 * 1024
     threads: int = 32
     waiters: int = 500
+    request_seconds: int = 60
     protect_nonempty: bool = False
     authentication: Authentication = Authentication.NONE
     admins: frozenset[str] = frozenset()

@@ -34,6 +34,9 @@ job_timeout_minutes: {timeout}
 # How many calls may wait for a job at once.
 # waiters: {waiters}
 
+# How many seconds a client may take to send the head of a request; its body has more.
+# request_seconds: {request}
+
 # Ask each call for a key (jobengine keys create SERVICE) instead of believing X-Name.
 # authentication: keys
 
@@ -79,6 +82,7 @@ def write_default(path: Path) -> None:
         body=default.max_body_bytes,
         threads=default.threads,
         waiters=default.waiters,
+        request=default.request_seconds,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent) as file:

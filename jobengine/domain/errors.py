@@ -17,7 +17,7 @@ JobEngineError
 │   ├── AnswerFull        the rest of a call's updates is to be sent again
 │   ├── Stopping          the server is shutting down
 │   ├── StoreFailed       the database could not commit
-│   └── OutcomeUnknown    the database was lost while it committed
+│   └── OutcomeUnknown    the database or its disk failed while it committed
 └── CannotStart           the server must not start
     ├── SecretMissing     no SECRET
     ├── CannotOpen        a wrong SECRET, or a database that is no store
@@ -125,7 +125,7 @@ class StoreFailed(Unavailable):
 
 
 class OutcomeUnknown(Unavailable):
-    """The database was lost while it committed: the batch was done as a whole, or not at all."""
+    """The database or its disk failed at the commit: all of the batch was done, or nothing."""
 
 
 class CannotStart(JobEngineError):

@@ -211,10 +211,9 @@ class QueueAdmin:
     def _reports(self, queues: Sequence[Queue]) -> list[QueueReport]:
         reads, now = self._store.reads, self._store.clock.now()
         depths = reads.depths()
-        return [
-            report(queue, depths.get(queue.id, {}), reads.oldest_queued(queue), now)
-            for queue in queues
-        ]
+        waiting = [q.id for q in queues if depths.get(q.id, {}).get(State.QUEUED)]
+        oldest = reads.oldest_queued(waiting)
+        return [report(q, depths.get(q.id, {}), oldest.get(q.id), now) for q in queues]
 
 
 def _seconds(minutes: int | None) -> int | None:

@@ -18,6 +18,18 @@ def concerns_all(error: BaseException) -> bool:
     return state == LOCK_TIMEOUT or state.startswith(_CANNOT_WRITE)
 
 
+def may_be_done(error: BaseException) -> bool:
+    """Whether a commit that met the error may have been made all the same.
+
+    A database that was lost at the commit says neither. SQLite writes a commit to its log
+    before it syncs that: where the sync fails, a crash before the next commit, which is written
+    over it, has the next start find it.
+    """
+    lost = isinstance(error, DBAPIError) and error.connection_invalidated
+    # The driver does not tell a failed sync from a failed write.
+    return lost or getattr(original(error), "sqlite_errorname", "").startswith("SQLITE_IOERR")
+
+
 def original(error: BaseException) -> BaseException:
     """What the driver raised, without what SQLAlchemy wraps around it."""
     inner = error.orig if isinstance(error, DBAPIError) else None

@@ -1,6 +1,6 @@
 """What is read beside the writer: one job, and a list in chunks by key."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -120,20 +120,15 @@ class Reads:
             oldest: int | None = connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
         return oldest
 
-    def oldest_queued(self, queue: Queue) -> int | None:
-        """When the oldest of the queue's queued jobs was created; None without any.
+    def oldest_queued(self, queue_ids: Iterable[int]) -> dict[int, int]:
+        """When the oldest queued job of each queue was created; queues without any are left out.
 
         Ids rise in the order of creation: it is the first of one of the priorities, each
         of which is one step down the claim index.
         """
-        oldest: tuple[int, int] | None = None
-        binds = {"queue_id": queue.id, "priority": PRIORITY_MAX + 1}
         with self.connection() as connection:
-            while row := connection.execute(_FIRST_BELOW, binds).one_or_none():
-                binds["priority"] = row.priority
-                first = (row.id, row.created)
-                oldest = first if oldest is None else min(oldest, first)
-        return None if oldest is None else oldest[1]
+            found = {id_: _oldest_queued(connection, id_) for id_ in queue_ids}
+        return {id_: created for id_, created in found.items() if created is not None}
 
     def depths(self) -> dict[int, dict[State, int]]:
         """How many jobs each queue holds, by its id and their state in the table."""
@@ -156,6 +151,16 @@ class Reads:
                 yield connection
         except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
             raise StoreFailed("the database could not be read") from error
+
+
+def _oldest_queued(connection: Connection, queue_id: int) -> int | None:
+    oldest: tuple[int, int] | None = None
+    binds = {"queue_id": queue_id, "priority": PRIORITY_MAX + 1}
+    while row := connection.execute(_FIRST_BELOW, binds).one_or_none():
+        binds["priority"] = row.priority
+        first = (row.id, row.created)
+        oldest = first if oldest is None else min(oldest, first)
+    return None if oldest is None else oldest[1]
 
 
 _GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))

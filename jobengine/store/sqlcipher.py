@@ -62,6 +62,7 @@ class SqlcipherFile:
         self.contents: Contents = Plain()
         self._lock = self._take_lock(use)
         self._writes = use is not Use.LOOK
+        self._kept: Any = None
         try:
             self._open(secret)
         except BaseException:
@@ -114,6 +115,8 @@ class SqlcipherFile:
         start finds it.
         """
         self.readers.dispose()
+        if self._kept is not None:
+            self._kept.close()
         if self._writes:
             self._empty_log()
         self._let_go()
@@ -156,8 +159,21 @@ class SqlcipherFile:
         finally:
             driver.execute("PRAGMA foreign_keys = ON")
 
-    def prepare(self, _connection: Connection) -> None:
-        """Nothing to do: the file is encrypted as a whole."""
+    def prepare(self, connection: Connection) -> None:
+        """Has the file take in the log that it was found with, and keeps a connection to it.
+
+        A log that is read after a sync failed may be in the system's memory alone, so that
+        what is synced behind it would not survive a crash: in the file it is written anew. And
+        where the writer's connection was the last one, the next would read the log like that,
+        with commits in it that were told as failed.
+        """
+        connection.rollback()  # no checkpoint is made inside a transaction
+        driver: Any = connection.connection.driver_connection
+        try:
+            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except sqlcipher.Error:
+            _log.exception("the log could not be emptied into the database; it is kept")
+        self._kept = self._kept or self._open_reader()
 
     def lock_shared(self, _connection: Connection) -> None:
         """Nothing to do: there is no other server."""

@@ -11,16 +11,15 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import structlog
-from sqlalchemy import Connection, RootTransaction, delete
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy import Connection, RootTransaction, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import OutcomeUnknown, Stopping, StoreFailed, Unavailable
 from jobengine.store.batch import Batch
 from jobengine.store.database import Database
-from jobengine.store.failures import DEADLOCKS, LOCK_TIMEOUT, sqlstate
+from jobengine.store.failures import DEADLOCKS, LOCK_TIMEOUT, may_be_done, sqlstate
 from jobengine.store.latches import Latch, new_latch
-from jobengine.store.models import queue as queue_table
 from jobengine.store.operations import Claim, Operation, Task
 from jobengine.store.parked import ParkedClaims
 
@@ -35,9 +34,12 @@ Run = Callable[[Batch, Sequence[Operation[Any]], Collection[int]], Collection[in
 _RETRY_SECONDS = 1.0
 
 _UNKNOWN = (
-    "the database was lost while it committed: the change may have been made, or may not; "
-    "look before you make it again"
+    "the database or its disk failed while it committed: the change may have been made, or "
+    "may not; look before you make it again"
 )
+
+# A row that is always there, and that nobody else writes but a migration.
+_TOUCH = text("UPDATE alembic_version SET version_num = version_num")
 
 _log = structlog.get_logger(component="writer")
 
@@ -106,7 +108,7 @@ class Writer:
             return
         if self._clock.elapsed() - self._failed_at < _RETRY_SECONDS:
             raise StoreFailed("the database could not commit when it was last asked to")
-        self.submit(Task(_nothing))  # without other calls, nothing else would find out
+        self.submit(Task(_touch))  # without other calls, nothing else would find out
 
     def wake(self, queue_ids: Collection[int] | None) -> None:
         """Has the claims that wait look again, on queues that another server fed."""
@@ -159,6 +161,9 @@ class Writer:
     def _work(self, submissions: Sequence[_Submission], woken: Collection[int]) -> None:
         """Runs and commits a batch, and lets its callers go whatever comes of it."""
         operations = [o for submission in submissions for o in submission.operations]
+        if self._failed_at is not None:
+            # Only a write shows whether the database commits again.
+            operations.append(Task(_touch))
         try:
             self._commit(operations, woken)
             if self._failed_at is not None:
@@ -221,8 +226,8 @@ class Writer:
             transaction.commit()
         except BaseException as error:
             self._parked.reset()
-            # An error that the database sent says that it was not done; a lost one nothing.
-            if isinstance(error, DBAPIError) and error.connection_invalidated:
+            # Any other error that the database sent says that it was not done.
+            if may_be_done(error):
                 raise OutcomeUnknown(_UNKNOWN) from error
             raise
         self._parked.release_served()
@@ -276,6 +281,6 @@ def _rolled_back(transaction: RootTransaction) -> bool:
     return True
 
 
-def _nothing(connection: Connection) -> None:
-    """Writes nothing, which is more than a database lets do that can only be read."""
-    connection.execute(delete(queue_table).where(queue_table.c.id < 0))
+def _touch(connection: Connection) -> None:
+    """Writes what is there already: a transaction without a write commits on a full disk, too."""
+    connection.execute(_TOUCH)

@@ -62,6 +62,7 @@ class Server:
         self._command = [sys.executable, *command, "serve", "--port", "0", *arguments]
         self.cwd = CHECKOUT
         self.file_size_limit: int | None = None  # bytes: a disk that is full for it
+        self.cores = False  # whether its parent lets it leave core files
         self.log: list[dict[str, Any]] = []
         self.stderr = ""
         self.port = 0
@@ -96,15 +97,18 @@ class Server:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.cwd,
-            preexec_fn=self._limit if self.file_size_limit else None,
+            preexec_fn=self._limit if self.file_size_limit or self.cores else None,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _limit(self) -> None:
-        assert self.file_size_limit is not None
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_limit, self.file_size_limit))
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        if self.cores:
+            most = resource.getrlimit(resource.RLIMIT_CORE)[1]
+            resource.setrlimit(resource.RLIMIT_CORE, (most, most))
+        if self.file_size_limit is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self.file_size_limit, self.file_size_limit))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
     def _read(self) -> None:
         assert self.process.stderr is not None

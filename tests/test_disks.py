@@ -1,0 +1,220 @@
+"""Full and failing disks: no call is lied to, nothing acknowledged is lost, no restart needed."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.client import Answer, Api
+from tests.harness.disks import BadDisk, SmallDisk
+from tests.harness.server import Server
+from tests.test_bad_input import assert_problem
+from tests.test_crash import CLIENTS, CONFIG, Client, Ledger, check
+from tests.test_outages import ready, until_done
+
+UNSURE = "outcome-unknown"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> BadDisk:
+    return BadDisk(tmp_path)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[SmallDisk]:
+    disk = SmallDisk(tmp_path / "small", megabytes=16)
+    yield disk
+    disk.close()
+
+
+def on(disk: BadDisk, folder: Path) -> Server:
+    return Server(folder, CONFIG, arguments=(), **disk.env)
+
+
+def kind(answer: Answer) -> str:
+    problem = assert_problem(answer, 503)
+    assert int(answer.headers["retry-after"]) > 0
+    return str(problem["type"]).rpartition(":")[2]
+
+
+def numbers(api: Api) -> set[int]:
+    return {job["content"]["n"] for job in api.listed()}
+
+
+FAILURES = [
+    ("fsync", "EIO", UNSURE),
+    ("fsync", "ENOSPC", UNSURE),
+    ("pwrite", "EIO", UNSURE),
+    ("pwrite", "ENOSPC", "store-failed"),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "told"), FAILURES)
+def test_a_failed_commit_is_told_as_what_it_is_after_a_crash(
+    tmp_path: Path, disk: BadDisk, call: str, error: str, told: str
+) -> None:
+    """A commit that was written but not synced is found by the next start, or it is not."""
+    server = on(disk, tmp_path).start()
+    api = server.api()
+    made = api.made(content={"n": 0})
+    disk.fail(call, error, "-wal")
+    assert kind(api.create({"n": 1})) == told
+    assert kind(api.update(made["uid"], content={"n": 2})) == told
+    assert kind(ready(api)) == "store-failed"
+    assert api.get(made["uid"]).json() == made
+    server.kill()
+    disk.mend()
+    with on(disk, tmp_path) as server:
+        found = numbers(server.api())
+        assert found <= ({0, 1, 2} if told == UNSURE else {0})
+        assert found & {0, 2}
+
+
+@pytest.mark.parametrize(("call", "error", "told"), FAILURES)
+def test_a_disk_that_works_again_needs_no_restart(
+    tmp_path: Path, disk: BadDisk, call: str, error: str, told: str
+) -> None:
+    server = on(disk, tmp_path).start()
+    api = server.api()
+    assert api.create({"n": 0}).status == 201
+    for number in (1, 3, 5):
+        disk.fail(call, error, "-wal")
+        assert kind(api.create({"n": number})) == told
+        disk.mend()
+        assert api.create({"n": number + 1}).status == 201
+        assert ready(api).status == 200
+    assert numbers(api) == {0, 2, 4, 6}
+    server.kill()
+    with on(disk, tmp_path) as server:
+        assert numbers(server.api()) == {0, 2, 4, 6}, "later commits took the failed ones' place"
+
+
+def test_a_server_on_a_bad_disk_is_not_ready_however_often_it_is_asked(
+    tmp_path: Path, disk: BadDisk
+) -> None:
+    with on(disk, tmp_path) as server:
+        api = server.api()
+        disk.fail("fsync", "EIO", "-wal")
+        assert api.create().status == 503
+        # For longer than a failed commit counts without another look.
+        tries = [ready(api).status for _ in range(2) for _ in server_turns(api)]
+        assert set(tries) == {503}
+        disk.mend()
+        until_done(lambda: ready(api), 200)
+
+
+def server_turns(api: Api) -> Iterator[int]:
+    """A waiting claim, which takes a second of the server's own time."""
+    yield api.send("GET", "/api/v1/jobs/next?wait=1").status
+
+
+@pytest.mark.parametrize("call", ["fsync", "pwrite"])
+def test_a_checkpoint_that_fails_loses_nothing(tmp_path: Path, disk: BadDisk, call: str) -> None:
+    """The log keeps what the file could not take, until it can, or over a crash."""
+    server = on(disk, tmp_path).start()
+    api = server.api()
+    disk.fail(call, "EIO", ".queuedb")
+    for number in range(30):
+        assert api.create({"n": number, "filler": "x" * 300_000}).status == 201
+    log = server.database.with_name(server.database.name + "-wal")
+    assert log.stat().st_size > 9_000_000, "the log was not begun anew"
+    assert server.stop() == 0
+    disk.mend()
+    server = on(disk, tmp_path).start()
+    assert numbers(server.api()) == set(range(30))
+    disk.fail(call, "EIO", ".queuedb")
+    for number in range(30, 60):
+        assert server.api().create({"n": number, "filler": "x" * 300_000}).status == 201
+    server.kill()
+    disk.mend()
+    with on(disk, tmp_path) as server:
+        assert numbers(server.api()) == set(range(60))
+
+
+@pytest.mark.parametrize(("call", "error", "told"), FAILURES)
+def test_nothing_acknowledged_is_lost_under_load_on_a_disk_that_comes_and_goes(
+    tmp_path: Path, disk: BadDisk, call: str, error: str, told: str
+) -> None:
+    ledger = Ledger()
+    for round_ in range(2):
+        server = on(disk, tmp_path).start()
+        check(server.api(), ledger)
+        clients = [Client(server.api(), ledger, seed=round_ * 10 + n) for n in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for _ in range(4):
+            clients[0].join(0.05)
+            disk.fail(call, error, "-wal")
+            clients[0].join(0.05)
+            disk.mend()
+        clients[0].join(0.05)
+        if round_:
+            disk.fail(call, error, "-wal")
+        server.kill()
+        for client in clients:
+            client.join()
+        if round_:
+            disk.mend()
+    with on(disk, tmp_path) as server:
+        check(server.api(), ledger)
+    assert ledger.refusals[told] > 10, ledger.refusals
+    assert len(ledger.known) > 100, "there was load"
+
+
+def test_a_full_disk_refuses_and_recovers_without_a_restart(
+    tmp_path: Path, small: SmallDisk
+) -> None:
+    ledger = Ledger()
+    two_queues = f"{CONFIG}  filling: {{read: ['*'], write: ['*']}}\n"
+    with Server(small.folder / "data", two_queues) as server:
+        api, filling = server.api(), server.api("filling")
+        for _ in range(2):
+            clients = [Client(server.api(), ledger, seed=number) for number in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            clients[0].join(0.3)
+            small.fill()
+            until_done(lambda: filling.create({"filler": "x" * 30_000}), 503)
+            assert kind(ready(api)) == "store-failed"
+            assert api.send("GET", "/livez").status == 200
+            for client in clients:
+                client.stopping = True
+            for client in clients:
+                client.join()
+            small.free()
+            until_done(lambda: ready(api), 200)
+            check(api, ledger)
+    assert ledger.refusals["store-failed"] > 0
+    assert len(ledger.known) > 50, "there was load"
+
+
+def test_a_start_takes_the_log_of_a_crash_into_the_file(tmp_path: Path) -> None:
+    """What was never synced is written anew, before anything is synced behind it."""
+    server = Server(tmp_path, CONFIG).start()
+    assert server.api().create({"n": 1, "filler": "x" * 500_000}).status == 201
+    log = server.database.with_name(server.database.name + "-wal")
+    server.kill()
+    assert log.stat().st_size > 500_000
+    with Server(tmp_path, CONFIG) as server:
+        assert log.stat().st_size < 500_000
+        assert server.database.stat().st_size > 500_000
+        assert numbers(server.api()) == {1}
+        assert "emptied" not in server.stderr
+
+
+def test_a_full_disk_and_kill_9_lose_nothing(tmp_path: Path, small: SmallDisk) -> None:
+    answers: Counter[int] = Counter()
+    server = Server(small.folder / "data", CONFIG).start()
+    api, kept = server.api(), set()
+    small.fill()
+    for number in range(60):
+        answer = api.create({"n": number, "filler": "x" * 30_000})
+        answers[answer.status] += 1
+        if answer.status == 201:
+            kept.add(number)
+    assert answers[503] > 0
+    server.kill()
+    small.free()
+    with Server(small.folder / "data", CONFIG) as server:
+        assert numbers(server.api()) == kept
