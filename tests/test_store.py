@@ -21,10 +21,10 @@ from jobengine.domain.job import State
 from jobengine.domain.key import Key
 from jobengine.domain.queue import Queue
 from jobengine.store import depths, migrate, reads, statements
+from jobengine.store.api_keys import add_key
 from jobengine.store.audit import record
 from jobengine.store.batch import Batch
 from jobengine.store.contents import Plain
-from jobengine.store.keys import add_key
 from jobengine.store.lock import StoreLock
 from jobengine.store.migrate import downgrade, upgrade
 from jobengine.store.models import COMPLETE, FAILED, metadata

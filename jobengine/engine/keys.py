@@ -9,7 +9,7 @@ from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Unauthenticated, UnknownKey
 from jobengine.domain.key import Key, digest_of, id_of, new_key_text
-from jobengine.store import keys as store
+from jobengine.store import api_keys as store
 from jobengine.store.audit import record
 from jobengine.store.database import Database
 from jobengine.store.operations import Task
