@@ -13,6 +13,7 @@ from jobengine.config.settings import Launch
 from jobengine.wsgi import Service
 from tests.harness.client import Api, HttpTransport, Transport, WsgiTransport
 from tests.harness.clock import FileClock
+from tests.harness.forks import Forks
 from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 
@@ -39,6 +40,13 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> FileClock:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A PostgreSQL server."""
     with Cluster(tmp_path_factory.mktemp("postgresql")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs the command in processes that need not import it first."""
+    with Forks(tmp_path_factory.mktemp("forks")) as running:
         yield running
 
 
