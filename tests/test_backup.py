@@ -24,6 +24,8 @@ from tests.test_needle import search
 KILLS = 20
 JOBS = 4000
 
+pytestmark = pytest.mark.usefixtures("keys_once")
+
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:

@@ -4,6 +4,7 @@ Each run is a process of its own, forked from one that has imported the command 
 So a kill falls into what the command does, and not into the start of Python.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -15,6 +16,7 @@ from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any, NoReturn, Self
 
+from tests.harness.keys import Derived
 from tests.harness.server import CHECKOUT, SECRET
 
 
@@ -24,8 +26,9 @@ class Forks:
     def __init__(self, folder: Path) -> None:
         """`folder` is for what they print."""
         self._out, self._err = folder / "stdout", folder / "stderr"
+        (folder / "keys").mkdir()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.harness.forks"],
+            [sys.executable, "-m", "tests.harness.forks", str(folder / "keys")],
             cwd=CHECKOUT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -79,15 +82,12 @@ class Forks:
 
 
 def spread(kills: int, action: Callable[[], object]) -> list[float]:
-    """Moments, in seconds, at which to kill what the action does.
-
-    They lie all over the time that it takes, but for its beginning, in which it makes a key.
-    """
+    """Moments, in seconds, at which to kill what the action does, all over its time."""
     begun = time.monotonic()
     action()
     took = time.monotonic() - begun
     dice = random.Random(7)
-    return [took * (0.2 + 0.8 * (n + dice.random()) / kills) for n in range(kills)]
+    return [took * (n + dice.random()) / kills for n in range(kills)]
 
 
 def _serve() -> None:
@@ -137,4 +137,5 @@ if __name__ == "__main__":
     import jobengine.store.sealed_rekey
 
     assert jobengine.store.copies
+    hashlib.pbkdf2_hmac = Derived(Path(sys.argv[1]))  # type: ignore[assignment]
     _serve()
