@@ -226,8 +226,10 @@ def test_what_a_restore_refuses(tmp_path: Path, home: Path, run: Commands) -> No
     (tmp_path / "damaged").write_bytes(damaged)
     (tmp_path / "short").write_bytes(before[:-4096])
     (tmp_path / "empty").touch()
-    for name in ("damaged", "short", "empty", "absent"):
-        assert run.restore(tmp_path / name, home).returncode == 1, name
+    reasons = {"damaged": "is damaged, and nothing was", "short": "is damaged, and nothing was"}
+    for name, why in {**reasons, "empty": "is empty", "absent": "is not there"}.items():
+        refused = run.restore(tmp_path / name, home)
+        assert (refused.returncode, why in refused.stderr) == (1, True), name
     assert run.restore(copy, home, SECRET="wrong").returncode == 1
     assert run.restore(home, home).returncode == 2
     connection = CipherFile(copy, SECRET.encode()).connect()

@@ -48,11 +48,19 @@ def backup(dest: Path, db: Path | None, *, force: bool) -> None:
     if isinstance(launch.database, DatabaseUrl):
         line = f'pg_dump -Fc -f {dest} -d "${{DATABASE_URL/+psycopg/}}"'
         raise ConfigRefused("the environment", [f"DATABASE_URL: back PostgreSQL up with {line}"])
-    if dest.is_dir():
-        raise ConfigRefused("DEST", [f"{dest} is a directory: expected a file"])
-    if dest.exists() and not force:
-        raise ConfigRefused("DEST", [f"{dest} is there already: expected another, or --force"])
+    _look_at(dest, force=force)
     logs.set_up("warning")
     with Bars() as bars:
         found = back_up(launch.database, launch.secret.value, dest.absolute(), bars)
     click.echo(f"{found.jobs:,} jobs in {found.queues:,} queue(s) backed up to {dest}, and checked")
+
+
+def _look_at(dest: Path, *, force: bool) -> None:
+    """Raises ConfigRefused where a backup must not be written there."""
+    try:
+        if dest.is_dir():
+            raise ConfigRefused("DEST", [f"{dest} is a directory: expected a file"])
+        if dest.exists() and not force:
+            raise ConfigRefused("DEST", [f"{dest} is there already: expected another, or --force"])
+    except OSError as error:
+        raise ConfigRefused("DEST", [f"{dest} cannot be looked at: {error.strerror}"]) from error

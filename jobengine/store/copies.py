@@ -109,9 +109,13 @@ def existing(path: Path, secret: bytes) -> CipherFile:
 
 def _refuse_missing(path: Path) -> None:
     settle(path)
-    if not path.exists():
-        raise CannotOpen(f"{path} is not there")
-    if not path.stat().st_size and not log_bytes(path):
+    try:
+        empty = not path.stat().st_size and not log_bytes(path)
+    except FileNotFoundError:
+        raise CannotOpen(f"{path} is not there") from None
+    except OSError as error:
+        raise CannotOpen(f"{path} cannot be read: {error.strerror}") from error
+    if empty:
         raise CannotOpen(f"{path} is empty")
 
 
