@@ -1,5 +1,6 @@
 """The fixtures: a server process and an application, each with queues to spare."""
 
+import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from jobengine.wsgi import Service
 from tests.harness import depths
 from tests.harness.client import Api, HttpTransport, Transport, WsgiTransport
 from tests.harness.clock import FileClock
+from tests.harness.forks import Forks
+from tests.harness.keys import Derived
 from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 
@@ -44,6 +47,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A PostgreSQL server."""
     with Cluster(tmp_path_factory.mktemp("postgresql")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
+    """Runs the command in processes that need not import it first."""
+    with Forks(tmp_path_factory.mktemp("forks")) as running:
+        yield running
+
+
+@pytest.fixture
+def keys_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has this process derive no key twice."""
+    folder = tmp_path_factory.getbasetemp() / "keys"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr(hashlib, "pbkdf2_hmac", Derived(folder))
 
 
 class Databases:

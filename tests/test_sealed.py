@@ -54,6 +54,26 @@ def test_the_newest_key_seals_and_each_opens_what_it_sealed() -> None:
         sealed.open(UID, both.seal(UID, b"new"))
 
 
+def test_a_key_that_came_since_is_looked_for_and_seals_from_then_on() -> None:
+    both = {1: KEY, 2: bytes(32)}
+    asked: list[int] = []
+    old = SealedContents({1: KEY}, lambda: asked.append(1) or both)  # type: ignore[func-returns-value]
+    new = SealedContents(both)
+    assert old.open(UID, old.seal(UID, b"known")) == b"known"
+    assert asked == []
+    assert old.open(UID, new.seal(UID, b"unknown")) == b"unknown"
+    assert SealedContents({2: bytes(32)}).open(UID, old.seal(UID, b"newest")) == b"newest"
+    assert asked == [1]
+
+
+def test_a_wrapped_key_opens_under_its_own_id_alone() -> None:
+    wrapped = sealed.wrap(2, bytes(32))
+    assert sealed.unwrap(2, wrapped) == bytes(32)
+    for key_id, key in ((3, KEY), (2, bytes(32))):
+        with pytest.raises(StoreFailed):
+            SealedContents({1: key}).unwrap(key_id, wrapped)
+
+
 def test_the_format_is_what_is_documented() -> None:
     stored = sealed.seal(UID, b'{"a":1}')
     key = HKDFExpand(SHA256(), 32, b"jobengine content " + UID).derive(KEY)

@@ -55,7 +55,9 @@ def fill(engine: Engine, jobs: int) -> None:
         ]
         Batch(connection, Plain(), 1000).run([Create(QUEUE, new)])
         connection.exec_driver_sql("UPDATE job SET state = id % 4")
-        connection.exec_driver_sql("INSERT OR IGNORE INTO master_key VALUES (1, x'00', x'01')")
+        connection.exec_driver_sql(
+            "INSERT OR IGNORE INTO master_key (id, salt, canary) VALUES (1, x'00', x'01')"
+        )
         add_key(connection, Key("k", "r", b"digest", 1000))
         record(connection, Plain(), [Act(Actor("me"), "key.created", "k")], 1000)
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 # or /proc/PID/environ.
 _PR_SET_DUMPABLE = 4
 # What holds something secret. PGPASSWORD stays: libpq reads it at every connect.
-_SECRETS = ("SECRET", "DATABASE_URL")
+_SECRETS = ("SECRET", "NEW_SECRET", "DATABASE_URL")
 # Above what connections (http_server.py, granian_server.py) and databases need together; the
 # usual soft limit of 1024 is not.
 _FILES = 8192

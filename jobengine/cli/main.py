@@ -7,11 +7,15 @@ import click
 
 from jobengine import __version__
 from jobengine.cli.audit import audit
+from jobengine.cli.backup import backup
 from jobengine.cli.config import config
 from jobengine.cli.hardening import harden
 from jobengine.cli.keys import keys
 from jobengine.cli.move import move
+from jobengine.cli.rekey import rekey
+from jobengine.cli.restore import restore
 from jobengine.cli.serve import serve
+from jobengine.cli.verify import verify
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotStart, ConfigRefused
 from jobengine.engine.administration import Refused
@@ -27,6 +31,7 @@ Examples:
   SECRET=... jobengine serve --config ./config.yml --db ./jobs.queuedb
   SECRET=... jobengine config plan --config ./config.yml --db ./jobs.queuedb
   SECRET=... jobengine move --db ./jobs.queuedb --to postgresql+psycopg://user@host/jobs
+  SECRET=... jobengine backup --db ./jobs.queuedb ./backup.queuedb
   jobengine serve --help
 """,
 )
@@ -44,6 +49,10 @@ commands.add_command(move)
 commands.add_command(config)
 commands.add_command(keys)
 commands.add_command(audit)
+commands.add_command(backup)
+commands.add_command(restore)
+commands.add_command(verify)
+commands.add_command(rekey)
 
 
 def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:

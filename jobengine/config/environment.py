@@ -38,8 +38,11 @@ def read_environment(
     """
     mistakes: list[str] = []
     log_level = _log_level(env, mistakes)
-    if env.get("SECRET") and env.get("SECRET_FILE"):
-        mistakes.append("SECRET and SECRET_FILE: expected one of the two, both are set")
+    mistakes += [
+        f"{name} and {name}_FILE: expected one of the two, both are set"
+        for name in ("SECRET", "NEW_SECRET")
+        if env.get(name) and env.get(f"{name}_FILE")
+    ]
     if database and url:
         mistakes.append("--db and --database-url: expected one of the two, both are given")
     where = database_place({"DATABASE_URL": url} if url else env, mistakes)
@@ -73,22 +76,23 @@ def database_place(env: Mapping[str, str], mistakes: list[str]) -> Path | Databa
     return DatabaseUrl(url)
 
 
-def read_secret(env: Mapping[str, str]) -> Secret:
+def read_secret(env: Mapping[str, str], name: str = "SECRET") -> Secret:
     """SECRET, or what the file SECRET_FILE holds without its last line's end.
 
-    Any text will do. Raises SecretMissing.
+    Any text will do. `name` is another variable to take, with its `_FILE`. Raises
+    SecretMissing.
     """
-    value = os.fsencode(env.get("SECRET") or "")
-    path = env.get("SECRET_FILE")
+    value = os.fsencode(env.get(name) or "")
+    path = env.get(f"{name}_FILE")
     if not value and path:
         try:
             value = Path(path).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
         except OSError as error:
-            raise SecretMissing(f"SECRET_FILE {path} cannot be read: {error.strerror}") from error
+            raise SecretMissing(f"{name}_FILE {path} cannot be read: {error.strerror}") from error
         if not value:
-            raise SecretMissing(f"SECRET_FILE {path} is empty: expected the SECRET in it")
+            raise SecretMissing(f"{name}_FILE {path} is empty: expected the secret in it")
     if not value:
-        raise SecretMissing(_HOW_TO_SET)
+        raise SecretMissing(_HOW_TO_SET.replace("SECRET", name))
     return Secret(value)
 
 

@@ -65,11 +65,11 @@ def _head(connection: Connection, contents: Contents) -> tuple[int, bytes]:
     return row.entries, contents.open(_HEAD_UID, row.digest)
 
 
-def reseal(connection: Connection, before: Contents, after: Contents) -> None:
-    """Seals the end of the trail anew, when contents are sealed with another key."""
+def reseal(connection: Connection, contents: Contents) -> None:
+    """Seals the end of the trail anew, with the newest key that contents are sealed with."""
     row = connection.execute(select(audit_head).with_for_update()).one_or_none()
     if row is not None:
-        sealed = after.seal(_HEAD_UID, before.open(_HEAD_UID, row.digest))
+        sealed = contents.seal(_HEAD_UID, contents.open(_HEAD_UID, row.digest))
         connection.execute(update(audit_head).values(digest=sealed))
 
 

@@ -35,9 +35,8 @@ def _upgrade(database: Database, connection: Connection, revision: str) -> None:
     config = _config(database, connection)
     current = MigrationContext.configure(connection).get_current_revision()
     scripts = ScriptDirectory.from_config(config)
-    known = {script.revision for script in scripts.walk_revisions()}
     connection.rollback()
-    if current is not None and current not in known:
+    if current is not None and not knows(current):
         raise CannotOpen(
             f"the database has schema {current}, which this version does not know: "
             "it was written by a newer JobEngine"
@@ -63,6 +62,12 @@ def is_current(database: Database) -> bool:
             "`jobengine serve` brings an older one there"
         )
     return current is not None
+
+
+def knows(revision: str) -> bool:
+    """Whether the schema's revision is of this version, or of one before."""
+    scripts = ScriptDirectory(str(migrations()))
+    return any(script.revision == revision for script in scripts.walk_revisions())
 
 
 def has_tables(database: Database) -> bool:

@@ -87,13 +87,15 @@ depth = Table(
 )
 
 # The keys that contents are sealed with, where the database is not encrypted itself:
-# not the keys, but what tells whether a SECRET makes them.
+# not the keys, but what tells whether a SECRET makes them. While the SECRET is being
+# changed, each key is here too, sealed with the other.
 master_key = Table(
     "master_key",
     metadata,
     Column("id", SmallInteger, primary_key=True, autoincrement=False),
     Column("salt", LargeBinary, nullable=False),
     Column("canary", LargeBinary, nullable=False),
+    Column("wrapped", LargeBinary),
 )
 
 # The keys that services call with, where the config asks for them: their SHA-256.

@@ -1,7 +1,7 @@
 """PostgreSQL: its key, and what its servers share."""
 
 import secrets
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
-from jobengine.domain.errors import CannotOpen, InUse
+from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
 from jobengine.store.contents import Contents
 from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import original
@@ -25,10 +25,10 @@ from jobengine.store.link import (
     take_alone,
     take_shared,
 )
+from jobengine.store.master_keys import Keys, key_rows
 from jobengine.store.models import job, master_key, queue
 from jobengine.store.prepared import Prepared
 from jobengine.store.sealed import SALT_BYTES, SealedContents
-from jobengine.store.sealed import master_key as derive
 from jobengine.store.sessions import Sessions
 
 _OLDEST_VERSION = 13
@@ -42,6 +42,22 @@ _VACUUM_SOON = (
 _NOTIFY = Prepared(select(func.pg_notify(CHANNEL, bindparam("payload"))))
 
 _log = structlog.get_logger(component="store")
+
+
+class _KeysToo:
+    """Peers; with the queues, the keys of the contents may have changed, too."""
+
+    def __init__(self, peers: Peers, contents: SealedContents) -> None:
+        self.jobs_came = peers.jobs_came
+        self._peers, self._contents = peers, contents
+
+    def shared_changed(self) -> None:
+        """See Peers."""
+        try:
+            self._contents.look_for_keys()
+        except StoreFailed as error:
+            _log.info("the keys could not be read again", reason=str(error))
+        self._peers.shared_changed()
 
 
 class PostgresDatabase:
@@ -60,14 +76,13 @@ class PostgresDatabase:
 
         Raises CannotOpen.
         """
-        self._secret = secret
         self._sessions = sessions = Sessions(url)
         self.place, self.writer, self.readers = sessions.place, sessions.writer, sessions.readers
+        self.keys = Keys(secret, self.place)
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
         self._link: Link | None = None
         self._held: psycopg.Connection[Any] | None = None
-        self._derived: dict[bytes, bytes] = {}  # master keys by their salts; each takes 200 ms
         try:
             if use is not Use.LOOK:
                 self._enter(alone=use is Use.ALONE)
@@ -113,11 +128,10 @@ class PostgresDatabase:
                 if connection.execute(select(job.c.id).limit(1)).first() is not None:
                     raise CannotOpen(f"{self.place} holds jobs, but not the key of their contents")
                 salt = secrets.token_bytes(SALT_BYTES)
-                contents = SealedContents({1: derive(self._secret, salt)})
-                row = {"id": 1, "salt": salt, "canary": contents.canary()}
+                self._use({1: self.keys.derive(salt)})
+                row = {"id": 1, "salt": salt, "canary": self._sealed.canary()}
                 connection.execute(insert(master_key).values(row))
                 connection.exec_driver_sql(_VACUUM_SOON)
-                self.contents = contents
 
     def lock_shared(self, connection: Connection) -> None:
         """See Database."""
@@ -137,7 +151,8 @@ class PostgresDatabase:
 
     def watch(self, peers: Peers) -> None:
         """See Database."""
-        self._link = Link(self._sessions.connect, self._source, peers, self._token)
+        hearing = _KeysToo(peers, self._sealed)
+        self._link = Link(self._sessions.connect, self._source, hearing, self._token)
         self._link.start()
 
     def leads(self) -> bool:
@@ -151,6 +166,14 @@ class PostgresDatabase:
         if self._held is not None:
             self._held.close()
         self._sessions.close()
+
+    def be_alone(self) -> None:
+        """Keeps servers away until it is closed; it was opened as one of them.
+
+        Raises CannotOpen where there is another.
+        """
+        if self._held is None or not take_alone(self._held):
+            raise CannotOpen(f"{self.place} is in use by a server: stop every server on it first")
 
     def _enter(self, *, alone: bool) -> None:
         """Sees that servers, and who wants to be alone, keep away from each other."""
@@ -184,22 +207,22 @@ class PostgresDatabase:
 
     def _find_key(self, connection: Connection) -> bool:
         """Whether the database has a master key, which must be the SECRET's."""
-        rows = connection.execute(select(master_key)).all()
-        keys = {}
-        for row in rows:
-            if row.salt not in self._derived:
-                self._derived[row.salt] = derive(self._secret, row.salt)
-            key = self._derived[row.salt]
-            if SealedContents({row.id: key}).opens(row.canary):
-                keys[row.id] = key
-        if rows and not keys:
-            raise CannotOpen(
-                f"SECRET does not open {self.place}: it is not the SECRET that its jobs were "
-                "stored with. Nothing was changed."
-            )
+        keys = self.keys.all(key_rows(connection))
         if keys:
-            self.contents = SealedContents(keys)
+            self._use(keys)
         return bool(keys)
+
+    def _use(self, keys: Mapping[int, bytes]) -> None:
+        self.contents = self._sealed = SealedContents(keys, self._keys_by_now)
+
+    def _keys_by_now(self) -> dict[int, bytes]:
+        """All keys, where a content is sealed with one that was not there at the start."""
+        try:
+            # None of the pool's, of which the callers may hold all.
+            with self.writer.connect() as connection:
+                return self.keys.all(key_rows(connection))
+        except (SQLAlchemyError, CannotOpen) as error:
+            raise StoreFailed("the keys of the contents could not be read") from error
 
 
 def _driver_connection(connection: Connection) -> Any:

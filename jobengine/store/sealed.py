@@ -12,7 +12,8 @@ GCM's tag (16).
 import hashlib
 import os
 import struct
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,23 +42,36 @@ def master_key(secret: bytes, salt: bytes) -> bytes:
 
 
 class SealedContents:
-    """Seals with the newest of the master keys, and opens with the one that sealed."""
+    """Seals with the newest of the master keys, and opens with the one that sealed.
 
-    def __init__(self, keys: Mapping[int, bytes]) -> None:
-        """`keys` are the master keys by their ids, at least one; ids rise with time."""
+    Threads may share it.
+    """
+
+    def __init__(
+        self, keys: Mapping[int, bytes], find: Callable[[], Mapping[int, bytes]] | None = None
+    ) -> None:
+        """`keys` are the master keys by their ids, at least one; ids rise with time.
+
+        `find` gives all that there are by now, for a content sealed with none of them.
+        """
         self._keys = dict(keys)
         self._newest = max(keys)
+        self._find = find
+        self._finding = threading.Lock()
 
     def seal(self, uid: bytes, content: bytes) -> bytes:
         """See Contents."""
-        head = _KEY_ID.pack(self._newest)
+        newest = self._newest
+        head = _KEY_ID.pack(newest)
         nonce = os.urandom(_NONCE_BYTES)
-        return head + nonce + self._cipher(self._newest, uid).encrypt(nonce, content, head + uid)
+        return head + nonce + self._cipher(newest, uid).encrypt(nonce, content, head + uid)
 
     def open(self, uid: bytes, sealed: bytes) -> bytes:
         """See Contents."""
         try:
             (key_id,) = _KEY_ID.unpack_from(sealed)
+            if key_id not in self._keys:
+                self.look_for_keys()
             nonce = sealed[_KEY_ID.size : _HEAD_BYTES]
             authenticated = sealed[: _KEY_ID.size] + uid
             return self._cipher(key_id, uid).decrypt(nonce, sealed[_HEAD_BYTES:], authenticated)
@@ -65,6 +79,13 @@ class SealedContents:
             raise StoreFailed(
                 f"the content of the job {uid_text(uid)} is damaged, or sealed with another SECRET"
             ) from error
+
+    def look_for_keys(self) -> None:
+        """Learns of a key that is newer than those it has. Raises what `find` does."""
+        if self._find is not None:
+            with self._finding:
+                self._keys |= self._find()
+                self._newest = max(self._keys)
 
     def canary(self) -> bytes:
         """What `opens` is to be asked about, at a later start."""
@@ -77,6 +98,24 @@ class SealedContents:
         except StoreFailed:
             return False
 
+    def wrap(self, key_id: int, key: bytes) -> bytes:
+        """A master key, sealed as the content of no job, for its id alone."""
+        return self.seal(_uid_of(key_id), key)
+
+    def unwrap(self, key_id: int, wrapped: bytes) -> bytes:
+        """The master key of that id. Raises StoreFailed where none of the keys sealed it."""
+        return self.open(_uid_of(key_id), wrapped)
+
     def _cipher(self, key_id: int, uid: bytes) -> AESGCM:
         expand = HKDFExpand(SHA256(), _KEY_BYTES, _PURPOSE + uid)
         return AESGCM(expand.derive(self._keys[key_id]))
+
+
+def key_prefix(key_id: int) -> bytes:
+    """What each content begins with that the key sealed."""
+    return _KEY_ID.pack(key_id)
+
+
+def _uid_of(key_id: int) -> bytes:
+    """A uid that no job has, since it lacks a version, and that is not the canary's."""
+    return key_id.to_bytes(len(_CANARY_UID), "big")

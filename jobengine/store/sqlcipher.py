@@ -1,17 +1,9 @@
-"""The SQLCipher file: its key, its connections, and the check of a SECRET.
+"""The SQLCipher file of one server: the connection that writes, and those that read."""
 
-Format and defaults are SQLCipher 4's, so its own shell opens the file with
-`PRAGMA key = 'SECRET'` too.
-"""
-
-import hashlib
-import hmac
-import os
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -21,20 +13,14 @@ from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen
+from jobengine.store.cipher import CipherFile, assert_encrypted
 from jobengine.store.contents import Contents, Plain
 from jobengine.store.database import ControlPlace, Peers, Use
-from jobengine.store.lock import StoreLock
+from jobengine.store.files import beside
+from jobengine.store.lock import StoreLock, settle
 
-_PLAIN_HEADER = b"SQLite format 3\x00"
-_SALT_BYTES = 16
-# SQLCipher 4's defaults (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
-_KDF_ITERATIONS = 256_000
-_KEY_BYTES = 32
 # What the key of the socket for commands is made for, from the key of the file.
 _CONTROL = b"jobengine control"
-# How long a connection waits for a lock that another holds: only a checkpoint and a
-# recovery after a crash ever hold one, for milliseconds.
-_BUSY_SECONDS = 10
 # Two cores of decryption at once, with some to spare for those that wait on the GIL.
 _READERS = 8
 # Decrypted pages kept by the connection that writes, and by each that reads. Among a
@@ -73,6 +59,7 @@ class SqlcipherFile:
         """The lock; none where it may only be looked at, and a server has it or it is not there."""
         if use is not Use.LOOK:
             return StoreLock(self.path)
+        settle(self.path)
         if not self.path.exists():
             return None
         with suppress(CannotOpen):
@@ -84,17 +71,11 @@ class SqlcipherFile:
             self._lock.release()
 
     def _open(self, secret: bytes) -> None:
-        salt = self._salt()
-        self.is_new = salt is None
-        salt = salt or os.urandom(_SALT_BYTES)
-        key = hashlib.pbkdf2_hmac("sha512", secret, salt, _KDF_ITERATIONS, _KEY_BYTES)
-        # hex digits only: no quoting, whatever the SECRET is
-        self._raw_key = f"x'{key.hex()}{salt.hex()}'"
+        self._file = CipherFile(self.path, secret)
+        self.is_new = self._file.is_new
         self.control: ControlPlace | None = ControlPlace(
-            self.path.with_name(self.path.name + ".sock"), hmac.digest(key, _CONTROL, "sha256")
+            beside(self.path, ".sock"), self._file.key_for(_CONTROL)
         )
-        if not self.is_new:
-            self._check_key()
         # The single connection that writes, and checkpoints. A second one would meet the
         # WAL-reset bug of the SQLite 3.51.1 in sqlcipher3-binary 0.6.0, which needs two
         # connections that write or checkpoint.
@@ -203,7 +184,7 @@ class SqlcipherFile:
 
     def _open_writer(self) -> Any:
         self.path.touch(mode=0o600)  # the -wal and -shm inherit its mode
-        connection = self._connect()
+        connection = self._file.connect()
         # WAL with FULL fsyncs the log at each commit: what is acknowledged is on disk.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -214,75 +195,8 @@ class SqlcipherFile:
         return connection
 
     def _open_reader(self) -> Any:
-        connection = self._connect()
+        connection = self._file.connect()
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
-
-    def _connect(self, options: str = "") -> Any:
-        connection = sqlcipher.connect(
-            f"file://{quote(os.fsencode(self.path.absolute()))}{options}",
-            uri=True,
-            isolation_level=None,  # SQLAlchemy's begin event says BEGIN, nobody else
-            check_same_thread=False,
-            timeout=_BUSY_SECONDS,
-        )
-        try:
-            connection.execute("PRAGMA cipher_log_level = NONE")
-            connection.execute(f'PRAGMA key = "{self._raw_key}"')
-            connection.execute("PRAGMA temp_store = MEMORY")
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlcipher.Error:
-            connection.close()
-            raise
-        return connection
-
-    def _salt(self) -> bytes | None:
-        """The salt that SQLCipher keeps in the first 16 bytes; None for a new file."""
-        try:
-            with self.path.open("rb") as file:
-                head = file.read(_SALT_BYTES)
-        except FileNotFoundError:
-            head = b""
-        except OSError as error:
-            raise CannotOpen(f"{self.path} cannot be read: {error.strerror}") from error
-        if head == _PLAIN_HEADER:
-            raise CannotOpen(
-                f"{self.path} is a plain, unencrypted SQLite database: JobEngine opens "
-                "encrypted ones only. Set DB_PATH to another file."
-            )
-        if 0 < len(head) < _SALT_BYTES:
-            raise CannotOpen(f"{self.path} is no JobEngine database: it is too short to be one")
-        log = self.path.with_name(self.path.name + "-wal")
-        if not head and log.exists() and log.stat().st_size:
-            raise CannotOpen(
-                f"{log} is there without its database {self.path}, and a new database would "
-                "overwrite it: put the database back, or move the -wal away"
-            )
-        return head or None
-
-    def _check_key(self) -> None:
-        """Tries the key on a connection that cannot touch the file or its log.
-
-        Closing an ordinary connection with a wrong key would checkpoint, and so
-        destroy, what a crash left in the -wal.
-        """
-        try:
-            self._connect("?mode=ro&immutable=1").close()
-        except sqlcipher.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlcipher.SQLITE_CORRUPT:
-                # The first page was decrypted, so the SECRET is right: a checkpoint was cut
-                # off, and what the file lacks is in the -wal, which is not read here.
-                return
-            raise CannotOpen(
-                f"SECRET does not open {self.path}: it is not the SECRET that the file was "
-                "made with, or the file is damaged. Nothing was changed."
-            ) from error
-
-
-def assert_encrypted(path: Path) -> None:
-    """Raises CannotOpen where the file begins as an unencrypted database does."""
-    with path.open("rb") as file:
-        if file.read(len(_PLAIN_HEADER)) == _PLAIN_HEADER:
-            raise CannotOpen(f"{path} was not encrypted: this build of SQLCipher is broken")

@@ -74,6 +74,12 @@ class Cluster:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 
+    def execute_in(self, url: str, statement: str) -> list[Any]:
+        """Runs a statement in the database of a URL; its rows."""
+        with self.connect(url.rpartition("/")[2]) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
     def connect(self, database: str = "postgres") -> "psycopg.Connection[Any]":
         """A connection on which each statement commits."""
         return psycopg.connect(
