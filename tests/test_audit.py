@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Act, Actor
-from jobengine.store.audit import mistakes, record
+from jobengine.store.audit import entries, mistakes, record
 from jobengine.store.contents import Plain
 from jobengine.store.database import Database, Use, open_database
 from jobengine.store.migrate import upgrade
@@ -170,6 +170,32 @@ def test_who_lacks_the_secret_cannot_make_the_trail_good_again(trailed: Database
     )
     sealed = not isinstance(trailed.contents, Plain)
     assert found == (["the end of the trail was altered"] if sealed else [])
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM audit_entry WHERE id = 3",
+        "DELETE FROM audit_entry",
+        "DELETE FROM audit_head",
+        "UPDATE audit_head SET entries = 2",
+        "UPDATE audit_head SET digest = (SELECT digest FROM audit_entry WHERE id = 1)",
+    ],
+)
+def test_a_trail_whose_end_was_altered_goes_on_and_says_so_for_ever(
+    trailed: Database, statement: str
+) -> None:
+    with trailed.writer.connect() as connection, connection.begin() as transaction:
+        connection.execute(text(statement))
+        act = Act(Actor("me"), "queue.deleted", "a")
+        for _ in range(2):
+            record(connection, trailed.contents, [act], START)
+        newest = [entry.action for entry in entries(connection, 0, None, 3)]
+        left = list(mistakes(connection, trailed.contents))
+        transaction.rollback()
+    assert newest == ["queue.deleted", "queue.deleted", "audit.broken"]
+    assert all("missing" in mistake for mistake in left)
+    assert bool(left) == statement.startswith("DELETE FROM audit_entry")
 
 
 def test_the_command_says_what_is_wrong_and_exits_1(server: Server) -> None:

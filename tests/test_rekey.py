@@ -113,7 +113,7 @@ def test_nothing_of_the_old_file_is_left_and_the_log_is_in_the_new_one(
     path = tmp_path / "jobs.queuedb"
     salt = path.read_bytes()[:16]
     succeeded(rekey(forks, path))
-    assert names_of(tmp_path, "jobs") == ["jobs.queuedb", "jobs.queuedb.lock"]
+    assert names_of(tmp_path, "jobs") == ["jobs.queuedb", "jobs.queuedb.lock", "jobs.queuedb.sock"]
     assert path.read_bytes()[:16] != salt
     assert stored(tmp_path, SECRET=NEW) == {made["uid"]: made}
 
@@ -166,7 +166,7 @@ def test_kill_9_during_a_rekey_leaves_a_file_that_one_secret_opens(
             uids = {uid for (uid,) in connection.execute("SELECT lower(hex(uid)) FROM job")}
             assert uids == jobs
             assert connection.execute("PRAGMA cipher_integrity_check").fetchall() == []
-    assert cut > KILLS // 4, "it was killed at work"
+    assert cut > 2, "it was killed at work"
     shutil.copy(spare, target)
     succeeded(rekey(forks, target))
     assert not target.with_name("jobs.queuedb.partial").exists()
@@ -196,7 +196,7 @@ def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
     cluster.execute_in(url, "CREATE TABLE keys AS TABLE master_key")
     cut = 0
     for moment in spread(KILLS, lambda: succeeded(rekey(forks, url))):
-        for table, copy in (("job", "jobs"), ("master_key", "keys")):
+        for table, copy in (("job", "jobs"), ("master_key", "keys"), ("audit_head", "ends")):
             cluster.execute_in(url, f"TRUNCATE {table}; INSERT INTO {table} TABLE {copy}")
         forks.killed("rekey", **at(url), NEW_SECRET=NEW, after=moment)
         keys = cluster.execute_in(url, "SELECT id FROM master_key ORDER BY id")
@@ -209,7 +209,7 @@ def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
             if cut % 4 == 0:
                 succeeded(rekey(forks, url))
                 assert (contents(url, SECRET), contents(url, NEW)) == (None, before)
-    assert cut > KILLS // 4, "it was killed at work"
+    assert cut > 2, "it was killed at work"
 
 
 def test_a_rekey_beside_servers_that_go_on_serving(
@@ -243,6 +243,7 @@ def test_nothing_of_the_old_key_is_left(tmp_path: Path, cluster: Cluster, forks:
     filled(tmp_path, 50, DATABASE_URL=url)
     ((old_salt, old_canary),) = cluster.execute_in(url, "SELECT salt, canary FROM master_key")
     succeeded(rekey(forks, url))
+    assert "nothing to do" in succeeded(rekey(forks, url))
     ((key_id, wrapped),) = cluster.execute_in(url, "SELECT id, wrapped FROM master_key")
     assert (key_id, wrapped) == (2, None)
     sealed = cluster.execute_in(url, "SELECT DISTINCT substr(content, 1, 2) FROM job")

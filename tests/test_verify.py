@@ -124,6 +124,7 @@ def test_what_does_not_fit_together_is_found(
     path = tmp_path / "jobs.queuedb"
     path.write_bytes(original[0])
     with closing(CipherFile(path, KEY).connect()) as connection:
+        connection.execute("DELETE FROM depth")
         connection.execute("DELETE FROM queue")
     assert "refers to a queue that is not there" in damage(path)[0]
     assert len(damage(path)) == 501
@@ -266,6 +267,7 @@ def test_what_does_not_fit_together_on_postgresql_is_found(
     key = "FOREIGN KEY (queue_id) REFERENCES queue (id) NOT VALID"
     for statement in (
         "ALTER TABLE job DROP CONSTRAINT job_queue_id_fkey",
+        "DELETE FROM depth",
         "DELETE FROM queue",
         f"ALTER TABLE job ADD CONSTRAINT job_queue_id_fkey {key}",
     ):

@@ -7,12 +7,13 @@ SECRET cannot make a chain of its own.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, insert, select, update
 
-from jobengine.domain.audit import Act, Entry
+from jobengine.domain.audit import Act, Actor, Entry
 from jobengine.domain.errors import StoreFailed
 from jobengine.store.contents import Contents
 from jobengine.store.models import audit_entry, audit_head
@@ -21,6 +22,7 @@ _HEAD = 1
 # Under a uid that no job has, the head is sealed as contents are.
 _HEAD_UID = b"audit head".ljust(16, b"\0")
 _BEGINNING = bytes(32)
+_BROKEN = Act(Actor("jobengine"), "audit.broken", "the end of the trail had been altered")
 _CHUNK = 500
 _COLUMNS = (
     audit_entry.c.id,
@@ -35,13 +37,12 @@ _COLUMNS = (
 
 
 def record(connection: Connection, contents: Contents, acts: Sequence[Act], now: int) -> None:
-    """Adds the acts to the trail, in the transaction that does them.
-
-    Raises StoreFailed where the end of the trail was tampered with.
-    """
+    """Adds the acts to the trail, in the transaction that does them."""
     if not acts:
         return
-    entries, digest = _head(connection, contents)
+    entries, digest, whole = _end(connection, contents)
+    if not whole:
+        acts = [_BROKEN, *acts]  # it shows for ever, and keeps nobody from starting a server
     for id_, act in enumerate(acts, entries + 1):
         detail = msgspec.json.encode(act.detail).decode()
         actor = act.actor
@@ -51,26 +52,36 @@ def record(connection: Connection, contents: Contents, acts: Sequence[Act], now:
         row = dict(zip(names, (*values, digest), strict=True))
         connection.execute(insert(audit_entry).values(row))
     head = {"entries": entries + len(acts), "digest": contents.seal(_HEAD_UID, digest)}
-    connection.execute(update(audit_head).where(audit_head.c.id == _HEAD).values(head))
+    connection.execute(update(audit_head).values(head))
 
 
-def _head(connection: Connection, contents: Contents) -> tuple[int, bytes]:
-    """How many entries there are, and the digest of the last; locked until the commit."""
-    locked = select(audit_head).where(audit_head.c.id == _HEAD).with_for_update()
-    row = connection.execute(locked).one_or_none()
-    if row is None:
-        first = {"id": _HEAD, "entries": 0, "digest": contents.seal(_HEAD_UID, _BEGINNING)}
-        connection.execute(insert(audit_head).values(first))
-        return 0, _BEGINNING
-    return row.entries, contents.open(_HEAD_UID, row.digest)
+def _end(connection: Connection, contents: Contents) -> tuple[int, bytes, bool]:
+    """The id and the digest that the next entry follows, locked; whether both tables agree."""
+    head = connection.execute(select(audit_head).with_for_update()).one_or_none()
+    newest = select(audit_entry.c.id, audit_entry.c.digest).order_by(audit_entry.c.id.desc())
+    row = connection.execute(newest.limit(1)).one_or_none()
+    last, digest = (0, _BEGINNING) if row is None else (row.id, row.digest)
+    if head is None:
+        sealed = contents.seal(_HEAD_UID, digest)
+        connection.execute(insert(audit_head).values(id=_HEAD, entries=last, digest=sealed))
+        return last, digest, last == 0
+    try:
+        whole = (head.entries, contents.open(_HEAD_UID, head.digest)) == (last, digest)
+    except StoreFailed:
+        whole = False
+    return max(last, head.entries), digest, whole
 
 
 def reseal(connection: Connection, contents: Contents) -> None:
-    """Seals the end of the trail anew, with the newest key that contents are sealed with."""
+    """Seals the end of the trail anew, with the newest key that contents are sealed with.
+
+    An end that was altered is left as it is.
+    """
     row = connection.execute(select(audit_head).with_for_update()).one_or_none()
     if row is not None:
-        sealed = contents.seal(_HEAD_UID, contents.open(_HEAD_UID, row.digest))
-        connection.execute(update(audit_head).values(digest=sealed))
+        with suppress(StoreFailed):
+            sealed = contents.seal(_HEAD_UID, contents.open(_HEAD_UID, row.digest))
+            connection.execute(update(audit_head).values(digest=sealed))
 
 
 def entries(connection: Connection, since: int, before: int | None, limit: int) -> list[Entry]:

@@ -1,7 +1,7 @@
 """PostgreSQL: its key, and what its servers share."""
 
 import secrets
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,6 +39,7 @@ _VACUUM_SOON = (
     "ALTER TABLE job SET"
     " (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000)"
 )
+_NEWEST_KEY = select(func.max(master_key.c.id))
 _NOTIFY = Prepared(select(func.pg_notify(CHANNEL, bindparam("payload"))))
 
 _log = structlog.get_logger(component="store")
@@ -47,16 +48,13 @@ _log = structlog.get_logger(component="store")
 class _KeysToo:
     """Peers; with the queues, the keys of the contents may have changed, too."""
 
-    def __init__(self, peers: Peers, contents: SealedContents) -> None:
+    def __init__(self, peers: Peers, learn_keys: Callable[[], None]) -> None:
         self.jobs_came = peers.jobs_came
-        self._peers, self._contents = peers, contents
+        self._peers, self._learn_keys = peers, learn_keys
 
     def shared_changed(self) -> None:
         """See Peers."""
-        try:
-            self._contents.look_for_keys()
-        except StoreFailed as error:
-            _log.info("the keys could not be read again", reason=str(error))
+        self._learn_keys()
         self._peers.shared_changed()
 
 
@@ -151,7 +149,7 @@ class PostgresDatabase:
 
     def watch(self, peers: Peers) -> None:
         """See Database."""
-        hearing = _KeysToo(peers, self._sealed)
+        hearing = _KeysToo(peers, self._learn_keys)
         self._link = Link(self._sessions.connect, self._source, hearing, self._token)
         self._link.start()
 
@@ -214,6 +212,16 @@ class PostgresDatabase:
 
     def _use(self, keys: Mapping[int, bytes]) -> None:
         self.contents = self._sealed = SealedContents(keys, self._keys_by_now)
+
+    def _learn_keys(self) -> None:
+        """Finds a key that came since the start, to seal with from now on."""
+        try:
+            with self.readers.connect() as connection:
+                newest = connection.execute(_NEWEST_KEY).scalar_one()
+            if newest != self._sealed.newest:
+                self._sealed.look_for_keys()
+        except (SQLAlchemyError, StoreFailed) as error:
+            _log.info("the keys could not be read again", reason=str(original(error)))
 
     def _keys_by_now(self) -> dict[int, bytes]:
         """All keys, where a content is sealed with one that was not there at the start."""

@@ -55,13 +55,14 @@ class SealedContents:
         `find` gives all that there are by now, for a content sealed with none of them.
         """
         self._keys = dict(keys)
-        self._newest = max(keys)
+        # The id of the key that seals.
+        self.newest = max(keys)
         self._find = find
         self._finding = threading.Lock()
 
     def seal(self, uid: bytes, content: bytes) -> bytes:
         """See Contents."""
-        newest = self._newest
+        newest = self.newest
         head = _KEY_ID.pack(newest)
         nonce = os.urandom(_NONCE_BYTES)
         return head + nonce + self._cipher(newest, uid).encrypt(nonce, content, head + uid)
@@ -85,7 +86,7 @@ class SealedContents:
         if self._find is not None:
             with self._finding:
                 self._keys |= self._find()
-                self._newest = max(self._keys)
+                self.newest = max(self._keys)
 
     def canary(self) -> bytes:
         """What `opens` is to be asked about, at a later start."""

@@ -107,6 +107,7 @@ class SealedRekey:
         """
         contents = self._join()
         if contents is None:
+            self._wipe()  # what a kill may have left of the old key at the very end
             return None
         self._contents = contents
         for _ in range(_ROUNDS):

@@ -27,6 +27,8 @@ _READERS = 8
 # million jobs of mixed priorities each claim is on a page of its own.
 _WRITER_CACHE_KIB = 64 * 1024
 _READER_CACHE_KIB = 4 * 1024
+# How long a stop waits for who reads the log; a backup may do that for minutes.
+_STOP_MILLISECONDS = 1000
 # What is left of the -wal when a checkpoint has emptied it after a burst of writes.
 _LOG_BYTES = 64 * 1024 * 1024
 
@@ -105,7 +107,11 @@ class SqlcipherFile:
     def _empty_log(self) -> None:
         try:
             connection = self.writer.raw_connection()
-            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout = {_STOP_MILLISECONDS}")
+            (busy, *_), *_ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            if busy:
+                _log.warning("the log is being read, by a backup perhaps; it is kept")
             connection.close()
         except (SQLAlchemyError, sqlcipher.Error, CannotOpen):
             _log.exception("the log could not be emptied into the database; it is kept")
