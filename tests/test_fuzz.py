@@ -25,6 +25,9 @@ from tests.conftest import KINDS, Running, next_queue
 from tests.harness.client import Api, WsgiTransport
 from tests.harness.fuzz import METHODS, Known, Request, requests, routes_of, wires
 
+# What fails may be large, and is to be seen all the same.
+pytestmark = pytest.mark.filterwarnings("ignore:Generating overly large repr")
+
 SECONDS = float(os.environ.get("JOBENGINE_FUZZ_SECONDS", 12))
 _BATCH = 100
 _PATIENCE_SECONDS = 20
