@@ -22,6 +22,7 @@ _BEGUN = {
 _RECEIVE_BUFFER = 4096
 _PERIOD_SECONDS = 1.0
 _PATIENCE_SECONDS = 30
+_SETTLE_SECONDS = 2.0
 
 
 @contextmanager
@@ -38,6 +39,7 @@ def slow(port: int, kind: str, clients: int) -> Iterator[None]:
     finally:
         ours.send(None)
         process.join()
+        time.sleep(_SETTLE_SECONDS)  # lets the server see that they have gone
 
 
 def _keep_up(control: Connection, port: int, kind: str, clients: int) -> None:
@@ -47,6 +49,7 @@ def _keep_up(control: Connection, port: int, kind: str, clients: int) -> None:
     if kind == "readers":  # the start of a list is work, whatever its reader does then
         for client in open_:
             _ready(client, select.POLLIN, _PATIENCE_SECONDS)
+        time.sleep(_SETTLE_SECONDS)
     control.send(None)
     while not control.poll(_PERIOD_SECONDS):
         for index, client in enumerate(open_):
