@@ -22,6 +22,7 @@ _BEGUN = {
 _RECEIVE_BUFFER = 4096
 _PERIOD_SECONDS = 1.0
 _PATIENCE_SECONDS = 30
+_SETTLE_SECONDS = 2.0
 
 
 @contextmanager
@@ -31,12 +32,14 @@ def slow(port: int, kind: str, clients: int) -> Iterator[None]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_keep_up, args=(theirs, port, kind, clients))
     process.start()
+    theirs.close()
     ours.recv()
     try:
         yield
     finally:
         ours.send(None)
         process.join()
+        time.sleep(_SETTLE_SECONDS)  # lets the server see that they have gone
 
 
 def _keep_up(control: Connection, port: int, kind: str, clients: int) -> None:
@@ -45,7 +48,8 @@ def _keep_up(control: Connection, port: int, kind: str, clients: int) -> None:
     open_ = [_begin(port, kind) for _ in range(clients)]
     if kind == "readers":  # the start of a list is work, whatever its reader does then
         for client in open_:
-            select.select([client], [], [], _PATIENCE_SECONDS)
+            _ready(client, select.POLLIN, _PATIENCE_SECONDS)
+        time.sleep(_SETTLE_SECONDS)
     control.send(None)
     while not control.poll(_PERIOD_SECONDS):
         for index, client in enumerate(open_):
@@ -64,10 +68,16 @@ def _begin(port: int, kind: str) -> socket.socket:
     with suppress(BlockingIOError):
         client.connect(("127.0.0.1", port))
     # Where the server takes no more connections, the request waits in the kernel.
-    if select.select([], [client], [], _PERIOD_SECONDS)[1]:
+    if _ready(client, select.POLLOUT, _PERIOD_SECONDS):
         with suppress(OSError):
             client.send(_BEGUN[kind])
     return client
+
+
+def _ready(client: socket.socket, event: int, seconds: float) -> bool:
+    poll = select.poll()  # select takes no more than 1024
+    poll.register(client, event)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _step(client: socket.socket, kind: str) -> bool:
@@ -75,7 +85,7 @@ def _step(client: socket.socket, kind: str) -> bool:
     try:
         if kind == "readers":
             return client.recv(1) != b""
-        if select.select([client], [], [], 0)[0]:
+        if _ready(client, select.POLLIN, 0):
             return False  # an answer, which a request that is not whole has only at its end
         client.send(b"x")
     except BlockingIOError:

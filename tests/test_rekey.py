@@ -194,6 +194,7 @@ def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
     assert before
     cluster.execute_in(url, "CREATE TABLE jobs AS TABLE job")
     cluster.execute_in(url, "CREATE TABLE keys AS TABLE master_key")
+    cluster.execute_in(url, "CREATE TABLE ends AS TABLE audit_head")
     cut = 0
     for moment in spread(KILLS, lambda: succeeded(rekey(forks, url))):
         for table, copy in (("job", "jobs"), ("master_key", "keys"), ("audit_head", "ends")):

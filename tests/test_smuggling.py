@@ -115,6 +115,16 @@ def test_a_name_with_an_underscore_is_no_name_of_a_service(server: Server, queue
     assert answer_to(server, unnamed).startswith(b"HTTP/1.1 400 ")
 
 
+def test_a_body_that_ends_early_is_no_fault_of_the_server(server: Server, queue: str) -> None:
+    request = put(queue, "Host: h", f"Content-Length: {len(GOOD) + 1}")
+    with socket.create_connection(("127.0.0.1", server.port), timeout=_SECONDS) as connection:
+        connection.sendall(request)
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(65536)
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert server.api(queue).listed() == []
+
+
 def test_one_authorization_is_no_mistake_and_may_have_commas(server: Server, queue: str) -> None:
     request = put(queue, "Host: h", 'Authorization: Digest a="b", c="d"', LENGTH)
     assert answer_to(server, request).startswith(b"HTTP/1.1 201 ")

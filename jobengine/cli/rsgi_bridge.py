@@ -136,13 +136,16 @@ class RsgiBridge:
                 close()
 
     async def _timely_body(self, environ: dict[str, Any], protocol: Any) -> bytes:
-        """See _body. Raises _Refused where the client takes too long to send it."""
+        """See _body. Raises _Refused where it does not come whole, or not in time."""
         try:
             async with asyncio.timeout(self._pace.whole):
                 return await self._body(environ, protocol)
         except TimeoutError as error:
             detail = f"expected the request within {self._pace.whole:.0f} seconds"
             raise _Refused(408, "Request Timeout", detail) from error
+        except RuntimeError as error:  # granian's, of a client that sends no more
+            detail = "expected as many bytes of body as Content-Length says"
+            raise _Refused(400, "Bad Request", detail) from error
 
     async def _body(self, environ: dict[str, Any], protocol: Any) -> bytes:
         """The body, as far as the application could accept it.
