@@ -12,7 +12,7 @@ from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Use, open_database
 from jobengine.store.migrate import upgrade
 from jobengine.store.move import Move
-from tests.harness import command
+from tests.harness import command, depths
 from tests.harness.client import Api
 from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
@@ -52,6 +52,7 @@ def lists(server: Server) -> list[Any]:
 
 def test_there_and_back_again(tmp_path: Path, url: str) -> None:
     before = filled(tmp_path / "a", 1200)
+    command.run("keys", "create", "mailer", DB_PATH=str(tmp_path / "a" / "jobs.queuedb"))
     there = move(url, DB_PATH=str(tmp_path / "a" / "jobs.queuedb"))
     assert there.returncode == 0, there.stderr
     assert there.stdout.startswith("1,205 jobs moved to PostgreSQL at 127.0.0.1:")
@@ -61,12 +62,20 @@ def test_there_and_back_again(tmp_path: Path, url: str) -> None:
         assert lists(server) == before
         assert server.api().next().json()["uid"] == before[0].pop(0)["uid"]
         left = lists(server)
+        assert "mailer" in command.run_beside(server, "keys", "list").stdout
+        assert command.run_beside(server, "audit", "--verify").returncode == 0
+        command.run_beside(server, "keys", "create", "shop")
     back = move(str(tmp_path / "c" / "jobs.queuedb"), DATABASE_URL=url)
     assert back.returncode == 0, back.stderr
     with Server(tmp_path / "c", CONFIG) as server:
         assert lists(server) == left
         newest = server.api().made(priority=7)
         assert lists(server)[0].index(newest) == 5, "behind all of its priority"
+        assert command.run_beside(server, "keys", "list").stdout.count("\n") == 3
+        trail = command.run_beside(server, "audit", "--verify")
+        assert (trail.returncode, trail.stdout.count("key.created")) == (0, 2)
+        server.stop()
+        depths.check(server.env)
 
 
 def test_a_move_that_was_cut_off_goes_on(tmp_path: Path, url: str) -> None:
@@ -121,7 +130,7 @@ def test_a_target_that_is_not_a_copy_is_refused_and_left_as_it_was(
         made = server.api().made()
     refused = move(url, DB_PATH=path)
     assert refused.returncode == 1
-    assert "queues of its own" in refused.stderr
+    assert "rows of its own in the table queue" in refused.stderr
     with Server(tmp_path / "b", other, DATABASE_URL=url) as server:
         assert server.api().listed() == [made]
 

@@ -84,6 +84,23 @@ def reseal(connection: Connection, contents: Contents) -> None:
             connection.execute(update(audit_head).values(digest=sealed))
 
 
+def copied_end(
+    connection: Connection, contents: Contents, to: Contents
+) -> dict[str, object] | None:
+    """The end of the trail, as it is to lie in another database.
+
+    None where there is none, or it was altered, which shows there with the next entry.
+    """
+    row = connection.execute(select(audit_head)).one_or_none()
+    if row is None:
+        return None
+    try:
+        sealed = to.seal(_HEAD_UID, contents.open(_HEAD_UID, row.digest))
+    except StoreFailed:
+        return None
+    return {"id": row.id, "entries": row.entries, "digest": sealed}
+
+
 def entries(connection: Connection, since: int, before: int | None, limit: int) -> list[Entry]:
     """Up to `limit` entries of the time `since` and later, the newest first.
 

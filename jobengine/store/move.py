@@ -1,4 +1,4 @@
-"""Moving house: all queues and jobs of one database, copied to another and compared.
+"""Moving house: all that is in one database, copied to another, and the jobs compared.
 
 Ids are copied too, since they say who came first.
 """
@@ -8,18 +8,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, func, insert, select
+from sqlalchemy import Connection, Table, bindparam, func, insert, select
 
 from jobengine.domain.errors import CannotOpen
 from jobengine.store import depths
+from jobengine.store.audit import copied_end
 from jobengine.store.database import Database
-from jobengine.store.models import job, queue
+from jobengine.store.models import api_key, audit_entry, audit_head, job, queue
 from jobengine.store.prepared import Prepared
 from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS
 
 # What is read and committed at once: so many jobs, or so many bytes of content.
 _CHUNK_JOBS = 1000
 _CHUNK_BYTES = 16 * 1024 * 1024
+
+# Copied whole, in one commit.
+_SMALL = (queue, api_key, audit_entry)
 
 _NAMES = tuple(column.name for column in JOB_COLUMNS)
 _INSERT = Prepared(insert(job).values({name: bindparam(name) for name in _NAMES}), order=_NAMES)
@@ -39,26 +43,38 @@ class Move:
     """A copy from one database, at rest, to another that is empty or was begun before."""
 
     def __init__(self, source: Database, target: Database) -> None:
-        """Copies the queues, which are few. Raises CannotOpen where the target has others."""
+        """Copies all but the jobs. Raises CannotOpen where the target has others of its own."""
         self._source = source
         self._target = target
         self.jobs = _count(source)
         self.checksum = ""
-        with source.readers.connect() as connection:
-            queues = [tuple(row) for row in connection.execute(select(queue).order_by(queue.c.id))]
         with target.writer.begin() as connection:
-            there = [tuple(row) for row in connection.execute(select(queue).order_by(queue.c.id))]
-            if there and there != queues:
-                raise CannotOpen(
-                    f"{target.place} has queues of its own: expected an empty database, or one "
-                    "that an earlier move from the same source has begun to fill"
-                )
-            if queues and not there:
-                connection.execute(
-                    insert(queue), [dict(zip(queue.c.keys(), row, strict=True)) for row in queues]
-                )
-                for row in queues:
-                    depths.add_queue(connection, row[0])
+            for table in _SMALL:
+                self._copy_table(connection, table)
+            if not _rows(connection, audit_head):
+                self._copy_end_of_trail(connection)
+
+    def _copy_table(self, connection: Connection, table: Table) -> None:
+        with self._source.readers.connect() as reading:
+            rows = _rows(reading, table)
+        there = _rows(connection, table)
+        if there and there != rows:
+            raise CannotOpen(
+                f"{self._target.place} has rows of its own in the table {table.name}: expected an empty "
+                "database, or one that an earlier move from the same source has begun to fill"
+            )
+        if rows and not there:
+            named = [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
+            connection.execute(insert(table), named)
+            if table is queue:
+                for row in named:
+                    depths.add_queue(connection, row["id"])
+
+    def _copy_end_of_trail(self, connection: Connection) -> None:
+        with self._source.readers.connect() as reading:
+            end = copied_end(reading, self._source.contents, self._target.contents)
+        if end is not None:
+            connection.execute(insert(audit_head).values(end))
 
     def copy(self) -> Iterator[int]:
         """Copies the jobs that are not there yet; gives how many, chunk by chunk.
@@ -98,6 +114,11 @@ class Move:
             digest.update(msgspec.msgpack.encode(rows))
             yield len(rows)
         self.checksum = digest.hexdigest()
+
+
+def _rows(connection: Connection, table: Table) -> list[tuple[Any, ...]]:
+    in_order = select(table).order_by(*table.primary_key.columns)
+    return [tuple(row) for row in connection.execute(in_order)]
 
 
 def _count(database: Database) -> int:
