@@ -31,6 +31,13 @@ def server(tmp_path: Path, database: dict[str, Any]) -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that nothing is done to."""
+    with Server(tmp_path_factory.mktemp("quiet"), CONFIG) as running:
+        yield running
+
+
 def audit(server: Server, *arguments: str) -> "CompletedProcess[str]":
     return command.run_beside(server, "audit", *arguments)
 
@@ -86,19 +93,18 @@ def test_a_trail_begins_where_it_is_asked_to(server: Server) -> None:
     assert [entry["id"] for entry in trail(server, f"?since={START + 100}")] == [3]
     assert audit(server, "--since", "1m").stdout.count("\n") == 1
     assert audit(server, "--since", "2027-01-01").stdout.count("\n") == 3
-    assert audit(server, "--since", "2028-01-01T00:00:00Z").stdout == ""
 
 
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "before=0", "limit=1001", "upto=1"])
-def test_a_bad_parameter_is_named(server: Server, query: str) -> None:
-    answer = server.api(service="boss").send("GET", f"/api/v1/audit?{query}")
+def test_a_bad_parameter_is_named(quiet: Server, query: str) -> None:
+    answer = quiet.api(service="boss").send("GET", f"/api/v1/audit?{query}")
     assert answer.status == 400
     assert answer.json()["errors"][0]["parameter"] == query.partition("=")[0]
 
 
 @pytest.mark.parametrize("service", ["both", "Boss", "*"])
-def test_only_admins_see_the_trail(server: Server, service: str) -> None:
-    assert server.api(service=service).send("GET", "/api/v1/audit").status == 403
+def test_only_admins_see_the_trail(quiet: Server, service: str) -> None:
+    assert quiet.api(service=service).send("GET", "/api/v1/audit").status == 403
 
 
 def test_the_command_shows_and_verifies_beside_a_server_and_without_one(server: Server) -> None:

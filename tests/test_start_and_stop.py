@@ -26,11 +26,11 @@ def run(folder: Path, config: str | None = None, *arguments: str, **env: str) ->
 
 
 def files(server: Server) -> dict[str, bytes]:
-    """The database and what lies beside it, but the lock."""
+    """The database and what lies beside it, but the lock and the socket."""
     return {
         path.name: path.read_bytes()
         for path in server.folder.glob("jobs.queuedb*")
-        if path.suffix != ".lock"
+        if path.suffix not in (".lock", ".sock")
     }
 
 
