@@ -60,8 +60,8 @@ class Move:
         there = _rows(connection, table)
         if there and there != rows:
             raise CannotOpen(
-                f"{self._target.place} has rows of its own in the table {table.name}: expected an empty "
-                "database, or one that an earlier move from the same source has begun to fill"
+                f"{self._target.place} has rows of its own in the table {table.name}: expected an "
+                "empty database, or one that an earlier move from the same source has begun to fill"
             )
         if rows and not there:
             named = [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
