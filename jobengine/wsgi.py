@@ -36,6 +36,7 @@ from jobengine.engine.duties.fail import Fail
 from jobengine.engine.duties.note_uses import NoteUses
 from jobengine.engine.duties.prune import Prune
 from jobengine.engine.duties.purge import Purge
+from jobengine.engine.duties.refresh import Refresh
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys, valid_keys
@@ -118,7 +119,8 @@ class Service:
             Prune(self._writer, self.queues, clock),
             Purge(self._writer, self._reads),
         ]
-        self._duties = DutyRunner(duties, clock, database.leads, [NoteUses(self.keys)])
+        own: list[Duty] = [NoteUses(self.keys), Refresh(self)]
+        self._duties = DutyRunner(duties, clock, database.leads, own)
         lists = max(1, self.settings.threads // _LIST_SHARE)
         self.jobs = Jobs(
             self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
@@ -179,6 +181,11 @@ class Service:
         if later:
             _log.warning("these settings take effect at the next start", settings=later)
 
+    @property
+    def stale(self) -> bool:
+        """Whether the queues or the keys in force may not be those of the database."""
+        return self.queues.stale or self.keys.stale
+
     def jobs_came(self, queue_ids: Collection[int] | None) -> None:
         """See Peers."""
         self._writer.wake(queue_ids)
@@ -225,22 +232,24 @@ def _settle(launch: Launch, settings: Settings | None, database: Database) -> Se
     """The settings to serve with: those of the config, or of one generated here.
 
     Refuses a missing config, or one without queues, beside a database with some: a
-    mistyped CONFIG_PATH must not erase everything.
+    mistyped CONFIG_PATH must not erase everything, nor let everybody in.
     """
-    queues = 0 if database.is_new else _count_queues(database)
-    if queues and (settings is None or settings.queues is None):
-        what = "is missing" if settings is None else "has no `queues`"
-        mistake = (
-            f"it {what}, but {database.place} holds {queues} queue(s), which would be "
-            "deleted with their jobs: check CONFIG_PATH, or write `queues: {}`"
-        )
-        raise ConfigRefused(f"the config {launch.config_path}", [mistake])
+    if (settings is None or settings.queues is None) and not database.is_new:
+        queues = _count_queues(database, of_config=settings is not None)
+        if queues:
+            what = "is missing" if settings is None else "has no `queues`"
+            mistake = (
+                f"it {what}, but {database.place} holds {queues} queue(s), which would be "
+                "deleted with their jobs, or open to anybody: check CONFIG_PATH, or write "
+                "`queues: {}`"
+            )
+            raise ConfigRefused(f"the config {launch.config_path}", [mistake])
     return settings or _generate(launch)
 
 
-def _count_queues(database: Database) -> int:
+def _count_queues(database: Database, *, of_config: bool) -> int:
     with database.readers.connect() as connection:
-        return count_queues(connection)
+        return count_queues(connection, of_config=of_config)
 
 
 def _generate(launch: Launch) -> Settings:

@@ -10,7 +10,11 @@ import pytest
 from jobengine.cli.administer import administer
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Actor
+from jobengine.domain.errors import StoreFailed, Unauthenticated
 from jobengine.engine.administration import CreateKey, KeyShown, Request, RevokeKey
+from jobengine.engine.duties.refresh import Refresh
+from jobengine.wsgi import Service
+from tests.conftest import launch_in
 from tests.harness import command
 from tests.harness.client import Answer, Api, HttpTransport
 from tests.harness.clock import FileClock
@@ -281,6 +285,45 @@ def test_a_mistake_is_told_on_stderr(
     assert said in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [("list",), ("revoke", "x")])
+def test_only_a_new_key_makes_a_database(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = command.run("keys", *arguments, DB_PATH=str(tmp_path / "typo.queuedb"))
+    assert done.returncode == 1
+    assert "is not there" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_revoked_key_stops_although_the_database_cannot_be_read(
+    tmp_path: Path, database: dict[str, Any]
+) -> None:
+    (tmp_path / "config.yml").write_text(CONFIG.format(mode="keys"))
+    service = Service(launch_in(tmp_path, **database))
+    keys: Any = service.keys
+    try:
+        key, text = keys.create("both", None, Actor("me"))
+        assert keys.authenticate(text) == "both"
+        keys._reads, there = Unreadable(), keys._reads
+        keys.revoke(key.id, Actor("me"))
+        with pytest.raises(Unauthenticated):
+            keys.authenticate(text)
+        keys._by_id = {key.id: key}  # as on a server that did not hear of it in time
+        service.shared_changed()
+        assert keys.authenticate(text) == "both"
+        keys._reads = there
+        Refresh(service).chunk()
+        with pytest.raises(Unauthenticated):
+            keys.authenticate(text)
+    finally:
+        service.stop()
+
+
+class Unreadable:
+    """Reads of a database that is away."""
+
+    def connection(self) -> Any:
+        raise StoreFailed("it is away")
+
+
 def test_keys_are_made_and_revoked_without_a_server_and_outlive_one(
     tmp_path: Path, database: dict[str, Any]
 ) -> None:
@@ -312,6 +355,14 @@ def test_the_socket_is_its_owners_and_wants_the_secret(tmp_path: Path) -> None:
         assert other.returncode == 1
         assert "SECRET" in other.stderr
     assert not socket.exists()
+
+
+def test_a_server_starts_where_no_socket_can_be_made(tmp_path: Path) -> None:
+    (tmp_path / "jobs.queuedb.sock").mkdir()
+    with Server(tmp_path, CONFIG.format(mode="keys")) as server:
+        done = command.run_beside(server, "keys", "create", "both")
+        assert done.returncode == 1
+        assert "stop it first" in done.stderr
 
 
 def test_a_server_that_was_killed_leaves_no_socket_in_the_way(tmp_path: Path) -> None:

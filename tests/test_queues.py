@@ -296,6 +296,9 @@ def test_a_purge_is_done_in_chunks_and_leaves_other_queues_alone(
 def test_a_bad_state_purges_nothing(server: Server, boss: Api, name: str) -> None:
     put(boss, name)
     server.api(name).create()
+    misplaced = boss.send("POST", path(name, "purge") + "?state=failed")
+    assert misplaced.status == 400
+    assert misplaced.json()["errors"][0]["parameter"] == "state"
     bad = boss.send("POST", path(name, "purge"), headers={"X-Status-Filter": "done"})
     assert bad.status == 400
     assert len(server.api(name).listed()) == 1
@@ -415,6 +418,9 @@ def test_without_queues_in_the_config_those_made_over_http_are_kept(own: Server)
     own.wait_for("config applied")
     put(own.api("", "boss"), "made")
     own.stop()
+    own.config.unlink()
+    own.launch()
+    assert own.result()[0] == 2, "a generated config would let everybody in"
     own.config.write_text("version: 1\nadmins: [boss]\n")
     own.start()
     assert own.api("made").create().status == 201

@@ -72,5 +72,6 @@ class Purge:
 
 
 def actor(req: Request) -> Actor:
-    """Who calls, and from where. Raises InvalidInput."""
+    """Who calls, and from where. Raises InvalidInput, for any parameter too."""
+    requests.parameters(req)  # none: a purge that was meant for a state must not take all
     return Actor(requests.service(req), req.env.get("REMOTE_ADDR", ""))

@@ -116,7 +116,7 @@ def parameters(req: Request, *known: str) -> dict[str, str]:
             name,
             f"expected {name} once"
             if name in known
-            else f"unknown parameter, expected {' or '.join(known)}",
+            else f"unknown parameter, expected {' or '.join(known) or 'none'}",
         )
         for name, value in req.params.items()
         if name not in known or isinstance(value, list)

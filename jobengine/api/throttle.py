@@ -4,6 +4,7 @@ from falcon import Request, Response
 
 from jobengine.api.authentication import OPEN
 from jobengine.domain.errors import RateExceeded
+from jobengine.domain.queue import is_name
 from jobengine.engine.rates import Rates, Usage
 
 
@@ -19,7 +20,7 @@ class Throttle:
     def process_request(self, req: Request, resp: Response) -> None:
         """Raises RateExceeded."""
         service = req.context.service
-        if not service or req.path in OPEN:
+        if not is_name(service) or req.path in OPEN:  # no name is refused, and not remembered
             return
         usage = self._rates.use(service)
         if usage is None:

@@ -1,9 +1,11 @@
 """Asks for something to be changed in a database, whether or not a server runs on it."""
 
-import getpass
+import os
+import pwd
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from multiprocessing import AuthenticationError
+from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -12,11 +14,11 @@ from jobengine.domain.audit import Actor
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen, InUse, Unavailable
 from jobengine.engine import control
-from jobengine.engine.administration import Administration, KeyShown, Request, ask
+from jobengine.engine.administration import Administration, CreateKey, KeyShown, Request, ask
 from jobengine.engine.keys import Keys
 from jobengine.store.database import Database, Use, open_database
 from jobengine.store.failures import original
-from jobengine.store.migrate import upgrade
+from jobengine.store.migrate import is_current, upgrade
 from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
@@ -24,8 +26,11 @@ from jobengine.store.writer import Writer
 def administer(launch: Launch, request: Request, clock: Clock | None) -> list[KeyShown]:
     """Has the request done: by the server that has the database to itself, or right here.
 
-    Raises CannotOpen and Refused.
+    Only a new key makes a database that is not there. Raises CannotOpen and Refused.
     """
+    place = launch.database
+    if isinstance(place, Path) and not place.exists() and not isinstance(request, CreateKey):
+        raise CannotOpen(f"{place} is not there")
     try:
         database = open_database(launch.database, launch.secret.value)
     except InUse as error:
@@ -36,10 +41,12 @@ def administer(launch: Launch, request: Request, clock: Clock | None) -> list[Ke
 
 def actor() -> Actor:
     """Who runs the command, for the audit trail."""
+    uid = os.getuid()  # and no variable, which anybody can set
     try:
-        return Actor(f"{getpass.getuser()} by command", "local")
-    except (KeyError, OSError):  # a user without a name
-        return Actor("a command", "local")
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = f"uid {uid}"
+    return Actor(f"{name} by command", "local")
 
 
 @contextmanager
@@ -47,7 +54,8 @@ def _administration(database: Database, clock: Clock) -> Iterator[Administration
     with ExitStack() as undo:
         undo.enter_context(closing(database))
         try:
-            upgrade(database)
+            if not is_current(database):
+                upgrade(database)  # of a new one; older servers may be on another
             writer = Writer(database, clock)
             writer.start()
             undo.callback(writer.stop)

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 _FAMILY = "AF_UNIX"
+_PAUSE_SECONDS = 0.1
 
 _log = structlog.get_logger(component="control")
 
@@ -27,15 +28,15 @@ class Control:
         self._path = path
         self._key = key
         self._handle = handle
-        self._stopping = False
+        self._stopping = threading.Event()
         self._listener: Listener | None = None
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
         """Begins to answer. Where no socket can be made, commands must wait for a stop."""
-        self._path.unlink(missing_ok=True)  # the lock says that nobody else answers there
         before = os.umask(0o177)
         try:
+            self._path.unlink(missing_ok=True)  # the lock says that nobody else answers there
             self._listener = Listener(str(self._path), _FAMILY, authkey=self._key)
         except OSError as error:
             _log.warning(
@@ -52,7 +53,7 @@ class Control:
         """Ends, after the command in hand."""
         if self._listener is None:
             return
-        self._stopping = True
+        self._stopping.set()
         with contextlib.suppress(OSError, EOFError, AuthenticationError):
             Client(str(self._path), _FAMILY, authkey=self._key).close()  # wakes it
         self._thread.join()
@@ -60,14 +61,16 @@ class Control:
 
     def _run(self) -> None:
         assert self._listener is not None  # noqa: S101  the thread starts with it
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 with self._listener.accept() as connection:
                     self._serve(connection)
             except AuthenticationError:
                 _log.warning("a command with another SECRET was refused")
-            except (OSError, EOFError):
+            except EOFError:
                 continue  # it hung up
+            except OSError:
+                self._stopping.wait(_PAUSE_SECONDS)  # so did it, or there is no file descriptor
             except Exception:  # noqa: BLE001  logged; the next command is to be heard
                 _log.exception("a command failed")
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping, Sequence
 
+import msgspec
 from sqlalchemy import Connection
 
 from jobengine.domain.audit import Act, Actor
@@ -34,14 +35,20 @@ class Keys:
         self._by_id: Mapping[str, Key] = {}
         # Held from the look into the database until what was seen is in force.
         self._changing = threading.Lock()
+        self.stale = True
         # When each was last used here, later than the database says.
         self._uses: dict[str, int] = {}
         self.reload()
 
     def reload(self) -> None:
-        """Takes over the keys as the database has them. Raises StoreFailed."""
+        """Takes over the keys as the database has them.
+
+        Raises StoreFailed, and is `stale` until it is called again with success.
+        """
+        self.stale = True
         with self._changing, self._reads.connection() as connection:
             self._by_id = {key.id: key for key in store.all_keys(connection)}
+            self.stale = False
 
     def authenticate(self, text: str) -> str:
         """The service whose key the text is. Raises Unauthenticated."""
@@ -76,7 +83,7 @@ class Keys:
             record(connection, self._database.contents, [act], now)
 
         self._writer.submit(Task(create))
-        self.reload()
+        self._take_over(key)
         return key, text
 
     def revoke(self, id_: str, actor: Actor) -> Key:
@@ -94,8 +101,14 @@ class Keys:
         key = self._writer.submit(Task(revoke))
         if key is None:
             raise UnknownKey(f"there is no key {id_!r}")
-        self.reload()
+        if key.revoked is None:
+            self._take_over(msgspec.structs.replace(key, revoked=now))
         return key
+
+    def _take_over(self, key: Key) -> None:
+        """Goes by the key from now on, whether or not the database can be read just now."""
+        with self._changing:
+            self._by_id = {**self._by_id, key.id: key}
 
     def unnoted_uses(self) -> dict[str, int]:
         """The uses that the database is to be told of."""
@@ -115,7 +128,7 @@ class Keys:
 def _used(key: Key, time: int | None) -> Key:
     if time is None or time <= (key.last_used or 0):
         return key
-    return Key(key.id, key.service, key.digest, key.created, key.expires, key.revoked, time)
+    return msgspec.structs.replace(key, last_used=time)
 
 
 def valid_keys(keys: Sequence[Key], now: int) -> int:

@@ -17,8 +17,8 @@ from jobengine.engine.access import Access
 from jobengine.engine.duties.duty import CHUNK
 from jobengine.engine.queue_report import QueueReport, report
 from jobengine.engine.queues import Queues, times_of, unknown_queue
+from jobengine.store import depths, sweeps
 from jobengine.store import queues as store
-from jobengine.store import sweeps
 from jobengine.store.audit import record
 from jobengine.store.database import Database
 from jobengine.store.models import CODE_OF
@@ -121,7 +121,7 @@ class QueueAdmin:
                 raise unknown_queue(name)
             if row.from_config:
                 raise self._of_config(name)
-            jobs = store.count_jobs(connection, row.id)
+            jobs = depths.held(connection, row.id)
             if jobs and self._settings().protect_nonempty:
                 raise Conflict(
                     f"the queue {name!r} holds {jobs} job(s), which protect_nonempty in the "
@@ -199,7 +199,7 @@ class QueueAdmin:
             return run(connection)
 
         outcome = self._store.writer.submit(Task(alone))
-        self._queues.reload(self._store.reads)
+        self._queues.reload(self._store.reads)  # where that fails, a duty does it
         return outcome
 
     def _record(self, connection: Connection, act: Act) -> None:
@@ -210,10 +210,10 @@ class QueueAdmin:
 
     def _reports(self, queues: Sequence[Queue]) -> list[QueueReport]:
         reads, now = self._store.reads, self._store.clock.now()
-        depths = reads.depths()
-        waiting = [q.id for q in queues if depths.get(q.id, {}).get(State.QUEUED)]
+        held = reads.depths([queue.id for queue in queues])
+        waiting = [q.id for q in queues if held.get(q.id, {}).get(State.QUEUED)]
         oldest = reads.oldest_queued(waiting)
-        return [report(q, depths.get(q.id, {}), oldest.get(q.id), now) for q in queues]
+        return [report(q, held.get(q.id, {}), oldest.get(q.id), now) for q in queues]
 
 
 def _seconds(minutes: int | None) -> int | None:

@@ -31,6 +31,7 @@ class Queues:
         self._by_name: Mapping[str, Queue] = {}
         # As this server's own config has them.
         self._own: Mapping[str, Queue] = {}
+        self.stale = False
         # Held from the look into the database until what was seen is in force.
         self._changing = threading.Lock()
 
@@ -60,10 +61,15 @@ class Queues:
         return {queue.id: queue.name for queue in self._by_name.values()}
 
     def reload(self, reads: Reads) -> None:
-        """Takes over what the database has, each difference from this server's config logged."""
+        """Takes over what the database has, each difference from this server's config logged.
+
+        Raises StoreFailed, and is `stale` until it is called again with success.
+        """
+        self.stale = True
         with self._changing:
             found = {queue.name: queue for queue in reads.queues()}
             before, self._by_name = self._by_name, found
+            self.stale = False
         for name in sorted(before.keys() | found.keys()):
             there, own = found.get(name), self._own.get(name)
             if there is not None and not there.from_config:

@@ -1,6 +1,7 @@
 """How many jobs each queue holds, by state; kept in step by all that moves jobs."""
 
 from collections import Counter
+from collections.abc import Sequence
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
@@ -12,6 +13,8 @@ from jobengine.store.prepared import Prepared
 # None for a job that was not there before, or is not there any more.
 Moves = Counter[tuple[int, int | None, int | None]]
 
+# So many queues are looked up one by one.
+_FEW = 100
 _COLUMNS = {
     QUEUED: depth.c.queued,
     INPROGRESS: depth.c.inprogress,
@@ -60,8 +63,18 @@ def unfinished(connection: Connection, queue_id: int) -> int:
     return int(_UNFINISHED.value(connection, {"of_queue": queue_id}))
 
 
-def depths(connection: Connection) -> dict[int, dict[State, int]]:
-    """How many jobs each queue holds, by its id and their state."""
-    rows = connection.execute(select(depth.c.queue_id, *_ALL))
+def held(connection: Connection, queue_id: int) -> int:
+    """How many jobs the queue holds, in any state."""
+    total = sum(_ALL[1:], start=_ALL[0])
+    found = select(total).where(depth.c.queue_id == queue_id)
+    return int(connection.execute(found).scalar_one())
+
+
+def depths(connection: Connection, queue_ids: Sequence[int] = ()) -> dict[int, dict[State, int]]:
+    """How many jobs queues hold, by their ids and states; all, where a few are not named."""
+    chosen = select(depth.c.queue_id, *_ALL)
+    if 0 < len(queue_ids) <= _FEW:
+        chosen = chosen.where(depth.c.queue_id.in_(queue_ids))
+    rows = connection.execute(chosen)
     states = [STATE_OF[code] for code in _COLUMNS]
     return {id_: dict(zip(states, counts, strict=True)) for id_, *counts in rows}

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, delete, func, insert, inspect, select, u
 
 from jobengine.domain.queue import Queue
 from jobengine.store import depths, sweeps
-from jobengine.store.models import job, queue
+from jobengine.store.models import queue
 
 # What a plan shows of a change, and what a reconcile changes.
 SHOWN = ("readers", "writers", "window", "keep", "max_jobs")
@@ -85,17 +85,18 @@ def plan(connection: Connection, wanted: Iterable[WantedQueue], times: Times) ->
         different = {key: (now[key], then[key]) for key in SHOWN if now[key] != then[key]}
         if different:
             planned.changed[want.name] = different
-    planned.removed = {name: count_jobs(connection, row.id) for name, row in present.items()}
+    planned.removed = {name: depths.held(connection, row.id) for name, row in present.items()}
     return planned
 
 
-def count_queues(connection: Connection) -> int:
-    """How many queues of the config there are; 0 before the first migration."""
+def count_queues(connection: Connection, *, of_config: bool) -> int:
+    """How many queues there are, or of the config alone; 0 before the first migration."""
     if not inspect(connection).has_table(queue.name):
         return 0
-    of_config = {column["name"] for column in inspect(connection).get_columns(queue.name)}
+    columns = {column["name"] for column in inspect(connection).get_columns(queue.name)}
     counted = select(func.count()).select_from(queue).where(queue.c.removed.is_(None))
-    if queue.c.from_config.name in of_config:  # it is counted before the migrations, too
+    # It is counted before the migrations, too: then all are the config's.
+    if of_config and queue.c.from_config.name in columns:
         counted = counted.where(queue.c.from_config)
     return connection.execute(counted).scalar_one()
 
@@ -119,7 +120,7 @@ def reconcile(
     all_wanted = [*wanted, *_others(present, wanted, times)]
     if protect:
         unwanted = present.keys() - {want.name for want in all_wanted}
-        counts = {name: count_jobs(connection, present[name].id) for name in sorted(unwanted)}
+        counts = {name: depths.held(connection, present[name].id) for name in sorted(unwanted)}
         done.refused = {name: jobs for name, jobs in counts.items() if jobs}
         if done.refused:
             return done
@@ -212,13 +213,6 @@ def removed_queues(connection: Connection) -> list[tuple[int, str]]:
     """The ids and names of the queues that are removed and not yet purged."""
     rows = connection.execute(select(queue.c.id, queue.c.name).where(queue.c.removed.is_not(None)))
     return [(row.id, row.name) for row in rows]
-
-
-def count_jobs(connection: Connection, queue_id: int) -> int:
-    """How many jobs a queue holds, in any state. Walks its part of the claim index."""
-    return connection.execute(
-        select(func.count()).select_from(job).where(job.c.queue_id == queue_id)
-    ).scalar_one()
 
 
 def purge(connection: Connection, queue_id: int, limit: int) -> int:

@@ -1,6 +1,6 @@
 """What is read beside the writer: one job, and a list in chunks by key."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -130,10 +130,10 @@ class Reads:
             found = {id_: _oldest_queued(connection, id_) for id_ in queue_ids}
         return {id_: created for id_, created in found.items() if created is not None}
 
-    def depths(self) -> dict[int, dict[State, int]]:
-        """How many jobs each queue holds, by its id and their state in the table."""
+    def depths(self, queue_ids: Sequence[int]) -> dict[int, dict[State, int]]:
+        """How many jobs each of the queues holds, by its id and their state in the table."""
         with self.connection() as connection:
-            return depths(connection)
+            return depths(connection, queue_ids)
 
     def queues(self) -> list[Queue]:
         """The queues that there are, but for those that are removed."""

@@ -50,6 +50,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("depth")
-    with op.batch_alter_table("queue") as table:
-        for column in ("own_keep", "own_window", "max_jobs", "paused", "from_config"):
-            table.drop_column(column)
+    for column in ("own_keep", "own_window", "max_jobs", "paused", "from_config"):
+        op.drop_column("queue", column)

@@ -17,5 +17,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    with op.batch_alter_table("master_key") as table:
-        table.drop_column("wrapped")
+    op.drop_column("master_key", "wrapped")

@@ -5,6 +5,7 @@ from collections import Counter
 import structlog
 
 from jobengine.engine.duties.duty import CHUNK
+from jobengine.store import depths
 from jobengine.store import queues as store
 from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
@@ -42,5 +43,5 @@ class Purge:
             return
         self._announced.add(queue_id)
         with self._reads.connection() as connection:
-            jobs = store.count_jobs(connection, queue_id)
+            jobs = depths.held(connection, queue_id)
         _log.warning("removed queue is being deleted with its jobs", queue=name, jobs=jobs)
