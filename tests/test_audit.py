@@ -130,7 +130,7 @@ TAMPERED = {
     "DELETE FROM audit_entry WHERE id = 3": "entry 3 is missing",
     "DELETE FROM audit_entry": "entries 1 to 3 are missing",
     "UPDATE audit_head SET entries = 2": "the end of the trail",
-    "DELETE FROM audit_head": "the end of the trail",
+    "DELETE FROM audit_head": "the end of the trail is missing",
 }
 
 
@@ -165,6 +165,11 @@ def mistakes_after(database: Database, *statements: str) -> list[str]:
 def test_what_was_done_to_the_trail_shows(trailed: Database, statement: str) -> None:
     assert mistakes_after(trailed) == []
     assert TAMPERED[statement] in "\n".join(mistakes_after(trailed, statement))
+
+
+def test_a_trail_that_was_emptied_whole_shows(trailed: Database) -> None:
+    found = mistakes_after(trailed, "DELETE FROM audit_entry", "DELETE FROM audit_head")
+    assert found == ["the end of the trail is missing"]
 
 
 def test_who_lacks_the_secret_cannot_make_the_trail_good_again(trailed: Database) -> None:

@@ -1,5 +1,6 @@
 """Keys: who may call with which, and the command that makes and revokes them."""
 
+import socket
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -355,6 +356,20 @@ def test_the_socket_is_its_owners_and_wants_the_secret(tmp_path: Path) -> None:
         assert other.returncode == 1
         assert "SECRET" in other.stderr
     assert not socket.exists()
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_stop_waits_for_no_command_that_says_nothing(tmp_path: Path, gone: bool) -> None:
+    with (
+        Server(tmp_path, CONFIG.format(mode="keys")) as server,
+        socket.socket(socket.AF_UNIX) as mute,
+    ):
+        path = tmp_path / "jobs.queuedb.sock"
+        if gone:
+            path.unlink()
+        else:
+            mute.connect(str(path))
+        assert server.stop() == 0
 
 
 def test_a_server_starts_where_no_socket_can_be_made(tmp_path: Path) -> None:

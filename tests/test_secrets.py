@@ -85,7 +85,9 @@ def test_the_environment_of_the_process_is_wiped(
 ) -> None:
     url = cluster.new_database().replace("postgres@", f"postgres:{PASSWORD}@")
     env: dict[str, Any] = {"DATABASE_URL": url} if kind == "postgresql" else {}
-    with Server(tmp_path, CONFIG, SECRET=SECRET, **env) as server:
+    server = Server(tmp_path, CONFIG, SECRET=SECRET, **env)
+    server.executed = True
+    with server:
         shown = Path(f"/proc/{server.process.pid}/environ").read_text()
         assert "CONFIG_PATH=" in shown
         assert found_in(shown) == []

@@ -4,6 +4,7 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 from multiprocessing import AuthenticationError
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _ask_the_server(launch: Launch, request: Request, in_use: InUse) -> list[Key
         if database.control is None:
             raise in_use
         try:
-            return ask(control.send(*database.control), request)
+            return ask(partial(control.send, *database.control), request)
         except (OSError, EOFError, AuthenticationError) as error:
             raise CannotOpen(
                 f"{in_use}, and it does not answer on {database.control.path}: stop it first"

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 import click
+from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine import __version__
 from jobengine.cli.audit import audit
@@ -17,8 +18,9 @@ from jobengine.cli.restore import restore
 from jobengine.cli.serve import serve
 from jobengine.cli.verify import verify
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotStart, ConfigRefused
+from jobengine.domain.errors import CannotStart, ConfigRefused, Unavailable
 from jobengine.engine.administration import Refused
+from jobengine.store.failures import original
 
 EXIT_CANNOT_OPEN = 1
 EXIT_MISTAKE = 2
@@ -63,3 +65,7 @@ def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> 
     except (CannotStart, Refused) as error:
         print(f"jobengine: {error}", file=sys.stderr)  # noqa: T201  an error for the terminal
         sys.exit(EXIT_MISTAKE if isinstance(error, ConfigRefused) else EXIT_CANNOT_OPEN)
+    except (Unavailable, SQLAlchemyError) as error:
+        reason = str(original(error.__cause__ or error)).strip()
+        print(f"jobengine: the database failed: {reason}", file=sys.stderr)  # noqa: T201  likewise
+        sys.exit(EXIT_CANNOT_OPEN)

@@ -134,7 +134,7 @@ class Reader:
         rates: dict[str, Rate | None] = {}
         for name, body in value.items():
             place = f"{key}.{name}"
-            if not isinstance(name, str) or not is_name(name):
+            if not isinstance(name, str) or not is_name(name) or name == ANYONE:
                 self.mistakes.append(f"{place}: expected a service name: {NAME_RULE}")
             elif not isinstance(body, dict):
                 self._mistake(place, "`rate_limit`", body)

@@ -6,15 +6,19 @@ authenticate each other by a key made from it (the handshake of multiprocessing.
 
 import contextlib
 import os
+import select
+import socket
+import struct
 import threading
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from pathlib import Path
 
 import structlog
 
-_FAMILY = "AF_UNIX"
+# How long the server waits for a command that says nothing, and a command for the server.
+_SERVER_SECONDS, _COMMAND_SECONDS = 5, 60
 _PAUSE_SECONDS = 0.1
 
 _log = structlog.get_logger(component="control")
@@ -29,7 +33,8 @@ class Control:
         self._key = key
         self._handle = handle
         self._stopping = threading.Event()
-        self._listener: Listener | None = None
+        self._woken, self._wake = socket.socketpair()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
 
     def start(self) -> None:
@@ -37,7 +42,8 @@ class Control:
         before = os.umask(0o177)
         try:
             self._path.unlink(missing_ok=True)  # the lock says that nobody else answers there
-            self._listener = Listener(str(self._path), _FAMILY, authkey=self._key)
+            self._listener.bind(str(self._path))
+            self._listener.listen()
         except OSError as error:
             _log.warning(
                 "no socket for commands: those that change keys need the server stopped",
@@ -51,43 +57,60 @@ class Control:
 
     def stop(self) -> None:
         """Ends, after the command in hand."""
-        if self._listener is None:
-            return
         self._stopping.set()
-        with contextlib.suppress(OSError, EOFError, AuthenticationError):
-            Client(str(self._path), _FAMILY, authkey=self._key).close()  # wakes it
-        self._thread.join()
+        self._wake.close()
+        if self._thread.ident is not None:
+            self._thread.join()
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+        self._woken.close()
         self._listener.close()
 
     def _run(self) -> None:
-        assert self._listener is not None  # noqa: S101  the thread starts with it
         while not self._stopping.is_set():
             try:
-                with self._listener.accept() as connection:
-                    self._serve(connection)
+                select.select([self._listener, self._woken], [], [])
+                if not self._stopping.is_set():
+                    self._answer()
             except AuthenticationError:
                 _log.warning("a command with another SECRET was refused")
             except EOFError:
                 continue  # it hung up
             except OSError:
-                self._stopping.wait(_PAUSE_SECONDS)  # so did it, or there is no file descriptor
+                # So did it, or it says nothing, or there is no file descriptor left.
+                self._stopping.wait(_PAUSE_SECONDS)
             except Exception:  # noqa: BLE001  logged; the next command is to be heard
                 _log.exception("a command failed")
 
-    def _serve(self, connection: "Connection[bytes, bytes]") -> None:
-        while True:
+    def _answer(self) -> None:
+        accepted, _ = self._listener.accept()
+        with _connection(accepted, _SERVER_SECONDS) as connection:
+            deliver_challenge(connection, self._key)
+            answer_challenge(connection, self._key)
             connection.send_bytes(self._handle(connection.recv_bytes()))
 
 
-def send(path: Path, key: bytes) -> Callable[[bytes], bytes]:
-    """Connects to the server's socket; what sends a message there and gives the answer.
+def send(path: Path, key: bytes, message: bytes) -> bytes:
+    """The answer of the server on that socket to the message.
 
-    Raises OSError where nobody answers, and AuthenticationError.
+    Raises OSError and EOFError where nobody answers, and AuthenticationError.
     """
-    connection = Client(str(path), _FAMILY, authkey=key)
-
-    def exchange(message: bytes) -> bytes:
+    client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        client.connect(str(path))
+    except OSError:
+        client.close()
+        raise
+    with _connection(client, _COMMAND_SECONDS) as connection:
+        answer_challenge(connection, key)
+        deliver_challenge(connection, key)
         connection.send_bytes(message)
         return connection.recv_bytes()
 
-    return exchange
+
+def _connection(connected: socket.socket, seconds: int) -> "Connection[bytes, bytes]":
+    """A connection of messages; each read and write fails after so many seconds."""
+    limit = struct.pack("ll", seconds, 0)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        connected.setsockopt(socket.SOL_SOCKET, option, limit)
+    return Connection(connected.detach())

@@ -45,9 +45,10 @@ class Keys:
 
         Raises StoreFailed, and is `stale` until it is called again with success.
         """
-        self.stale = True
-        with self._changing, self._reads.connection() as connection:
-            self._by_id = {key.id: key for key in store.all_keys(connection)}
+        with self._changing:
+            self.stale = True
+            with self._reads.connection() as connection:
+                self._by_id = {key.id: key for key in store.all_keys(connection)}
             self.stale = False
 
     def authenticate(self, text: str) -> str:

@@ -96,17 +96,17 @@ class QueueAdmin:
         self._access.authorise_admin(actor.name)
         want = self._wanted(name, draft)
 
-        def put(connection: Connection) -> bool:
+        def put(connection: Connection) -> tuple[Queue, bool]:
             row = store.find(connection, name)
             if row is not None and row.from_config:
                 raise self._of_config(name)
             store.put(connection, want, row)
             action = "queue.created" if row is None else "queue.changed"
             self._record(connection, Act(actor, action, name, msgspec.to_builtins(draft)))
-            return row is None
+            return store.present(connection, name), row is None
 
-        new = self._change(put)
-        return self._reports([self._queues.get(name)])[0], new
+        queue, new = self._change(put)
+        return self._reports([queue])[0], new
 
     def delete(self, actor: Actor, name: str) -> None:
         """Deletes the queue with its jobs.
@@ -136,7 +136,7 @@ class QueueAdmin:
         """Has the queue hand out no jobs, or do so again; it takes jobs in either case."""
         self._access.authorise_admin(actor.name)
 
-        def pause(connection: Connection) -> int:
+        def pause(connection: Connection) -> Queue:
             row = store.find(connection, name)
             if row is None:
                 raise unknown_queue(name)
@@ -146,12 +146,12 @@ class QueueAdmin:
                 self._record(connection, Act(actor, action, name))
                 if not paused:
                     self._store.database.announce_jobs(connection, [row.id])
-            return int(row.id)
+            return store.present(connection, name)
 
-        queue_id = self._change(pause)
+        queue = self._change(pause)
         if not paused:
-            self._store.writer.wake([queue_id])
-        return self._reports([self._queues.get(name)])[0]
+            self._store.writer.wake([queue.id])
+        return self._reports([queue])[0]
 
     def purge(self, actor: Actor, name: str, state: State | None) -> int:
         """Deletes the queue's jobs, those in a state or all, in chunks; how many they were.
@@ -203,6 +203,7 @@ class QueueAdmin:
         return outcome
 
     def _record(self, connection: Connection, act: Act) -> None:
+        self._store.database.lock_shared(connection)  # in one order with the trail's end
         record(connection, self._store.database.contents, [act], self._store.clock.now())
 
     def _of_config(self, name: str) -> Conflict:

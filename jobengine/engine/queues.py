@@ -65,8 +65,8 @@ class Queues:
 
         Raises StoreFailed, and is `stale` until it is called again with success.
         """
-        self.stale = True
         with self._changing:
+            self.stale = True
             found = {queue.name: queue for queue in reads.queues()}
             before, self._by_name = self._by_name, found
             self.stale = False

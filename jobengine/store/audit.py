@@ -55,6 +55,12 @@ def record(connection: Connection, contents: Contents, acts: Sequence[Act], now:
     connection.execute(update(audit_head).values(head))
 
 
+def begin(connection: Connection, contents: Contents) -> None:
+    """Makes the end of a trail without entries, in a database that has just got its tables."""
+    sealed = contents.seal(_HEAD_UID, _BEGINNING)
+    connection.execute(insert(audit_head).values(id=_HEAD, entries=0, digest=sealed))
+
+
 def _end(connection: Connection, contents: Contents) -> tuple[int, bytes, bool]:
     """The id and the digest that the next entry follows, locked; whether both tables agree."""
     head = connection.execute(select(audit_head).with_for_update()).one_or_none()
@@ -64,7 +70,7 @@ def _end(connection: Connection, contents: Contents) -> tuple[int, bytes, bool]:
     if head is None:
         sealed = contents.seal(_HEAD_UID, digest)
         connection.execute(insert(audit_head).values(id=_HEAD, entries=last, digest=sealed))
-        return last, digest, last == 0
+        return last, digest, False
     try:
         whole = (head.entries, contents.open(_HEAD_UID, head.digest)) == (last, digest)
     except StoreFailed:
@@ -135,12 +141,11 @@ def _mistakes_of_head(
     connection: Connection, contents: Contents, last: int, digest: bytes
 ) -> Iterator[str]:
     head = connection.execute(select(audit_head)).one_or_none()
+    if head is None:
+        yield "the end of the trail is missing"
+        return
     try:
-        entries, end = (
-            (0, _BEGINNING)
-            if head is None
-            else (head.entries, contents.open(_HEAD_UID, head.digest))
-        )
+        entries, end = head.entries, contents.open(_HEAD_UID, head.digest)
     except StoreFailed:
         yield "the end of the trail was altered"
         return

@@ -10,7 +10,11 @@ from sqlalchemy import Connection
 
 import jobengine
 from jobengine.domain.errors import CannotOpen
+from jobengine.store.audit import begin
 from jobengine.store.database import Database
+
+# The schema that has the audit trail first.
+_TRAIL_SINCE = "0004"
 
 
 def migrations() -> Path:
@@ -26,9 +30,14 @@ def upgrade(database: Database, revision: str = "head") -> None:
     Raises CannotOpen where the database was made by a newer version.
     """
     with database.writer.connect() as connection, database.migrations_locked(connection):
+        before = MigrationContext.configure(connection).get_current_revision()
         _upgrade(database, connection, revision)
         if revision == "head":
             database.prepare(connection)
+            if before is None or before < _TRAIL_SINCE:
+                connection.rollback()
+                with connection.begin():
+                    begin(connection, database.contents)
 
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Table, bindparam, func, insert, select
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select
 
 from jobengine.domain.errors import CannotOpen
 from jobengine.store import depths
@@ -51,8 +51,7 @@ class Move:
         with target.writer.begin() as connection:
             for table in _SMALL:
                 self._copy_table(connection, table)
-            if not _rows(connection, audit_head):
-                self._copy_end_of_trail(connection)
+            self._copy_end_of_trail(connection)
 
     def _copy_table(self, connection: Connection, table: Table) -> None:
         with self._source.readers.connect() as reading:
@@ -74,6 +73,7 @@ class Move:
         with self._source.readers.connect() as reading:
             end = copied_end(reading, self._source.contents, self._target.contents)
         if end is not None:
+            connection.execute(delete(audit_head))
             connection.execute(insert(audit_head).values(end))
 
     def copy(self) -> Iterator[int]:

@@ -187,21 +187,30 @@ def pause(connection: Connection, queue_id: int, *, paused: bool) -> None:
     connection.execute(update(queue).where(queue.c.id == queue_id).values(paused=paused))
 
 
+def present(connection: Connection, name: str) -> Queue:
+    """A queue that is there."""
+    row = find(connection, name)
+    if row is None:
+        raise LookupError(name)
+    return _queue(row)
+
+
 def present_queues(connection: Connection) -> list[Queue]:
     """The queues that there are, but for those that are removed."""
-    return [
-        Queue(
-            row.id,
-            row.name,
-            *_rights(row),
-            row.window,
-            row.keep,
-            row.max_jobs,
-            row.paused,
-            row.from_config,
-        )
-        for row in _present(connection).values()
-    ]
+    return [_queue(row) for row in _present(connection).values()]
+
+
+def _queue(row: Row[Any]) -> Queue:
+    return Queue(
+        row.id,
+        row.name,
+        *_rights(row),
+        row.window,
+        row.keep,
+        row.max_jobs,
+        row.paused,
+        row.from_config,
+    )
 
 
 def _present(connection: Connection) -> dict[str, Row[Any]]:

@@ -30,6 +30,9 @@ _BATCH_MAX = 512
 
 Run = Callable[[Batch, Sequence[Operation[Any]], Collection[int]], Collection[int]]
 
+# How often a batch is run, but for the last time, where it meets deadlocks.
+_ATTEMPTS = 4
+
 # How long a failed commit counts before it is looked whether the next one fails too.
 _RETRY_SECONDS = 1.0
 
@@ -193,16 +196,21 @@ class Writer:
         after a deadlock or on another connection, but not where a lock was waited for in
         vain, which each operation would do again.
         """
-        try:
-            self._attempt(Batch.run, operations, woken)
-        except _StatementFailed as failed:
-            state = sqlstate(failed.__cause__)
-            if state == LOCK_TIMEOUT:
-                raise
-            if failed.lost:
-                self._renew()
-            run = Batch.run if failed.lost or state in DEADLOCKS else Batch.run_each
-            self._attempt(run, operations, woken)
+        run: Run = Batch.run
+        for _ in range(_ATTEMPTS):
+            try:
+                self._attempt(run, operations, woken)
+            except _StatementFailed as failed:
+                state = sqlstate(failed.__cause__)
+                if state == LOCK_TIMEOUT or run is Batch.run_each:
+                    raise
+                if failed.lost:
+                    self._renew()
+                elif state not in DEADLOCKS:
+                    run = Batch.run_each
+            else:
+                return
+        self._attempt(run, operations, woken)
 
     def _attempt(
         self, run: Run, operations: Sequence[Operation[Any]], woken: Collection[int]

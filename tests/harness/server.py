@@ -11,14 +11,21 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 from tests.harness.client import Api, HttpTransport
+from tests.harness.zygote import Forked, Zygote, available
 
 SECRET = "a secret for tests"  # noqa: S105  that is all it opens
 CHECKOUT = Path(__file__).parents[2]
 _START_SECONDS = 30
+
+
+@cache
+def _zygote() -> Zygote:
+    return Zygote(CHECKOUT)
 
 
 class Server:
@@ -43,11 +50,6 @@ class Server:
         self.clock_file = clock_file
         if config is not None:
             self.config.write_text(config, encoding="utf-8")
-        command = (
-            ["-m", "jobengine"]
-            if clock_file is None
-            else ["-m", "tests.harness.launch", str(clock_file)]
-        )
         self.env = {
             **{
                 key: value
@@ -59,10 +61,12 @@ class Server:
             "SECRET": SECRET,
             **env,
         }
-        self._command = [sys.executable, *command, "serve", "--port", "0", *arguments]
+        self._arguments = ["serve", "--port", "0", *arguments]
         self.cwd = CHECKOUT
         self.file_size_limit: int | None = None  # bytes: a disk that is full for it
+        self.executed = False  # whether it starts as by a shell, environment and all
         self.cores = False  # whether its parent lets it leave core files
+        self.process: Forked | subprocess.Popen[str]
         self.log: list[dict[str, Any]] = []
         self.stderr = ""
         self.port = 0
@@ -91,16 +95,35 @@ class Server:
     def launch(self) -> None:
         """Starts the process and does not wait."""
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.process = subprocess.Popen(
-            self._command,
+        self.process = self._forked() if self._as_usual() else self._executed()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _as_usual(self) -> bool:
+        limited = self.file_size_limit is not None or self.cores
+        return (
+            available
+            and not self.executed
+            and not limited
+            and self.cwd == CHECKOUT
+            and "LD_PRELOAD" not in self.env
+        )
+
+    def _forked(self) -> Forked:
+        return _zygote().fork(self._arguments, self.env, self.clock_file)
+
+    def _executed(self) -> "subprocess.Popen[str]":
+        module = ["jobengine"]
+        if self.clock_file is not None:
+            module = ["tests.harness.launch", str(self.clock_file)]
+        return subprocess.Popen(
+            [sys.executable, "-m", *module, *self._arguments],
             env=self.env,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.cwd,
             preexec_fn=self._limit if self.file_size_limit or self.cores else None,
         )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
 
     def _limit(self) -> None:
         if self.cores:

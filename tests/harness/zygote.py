@@ -1,0 +1,149 @@
+"""Server processes that need not import Python's modules first.
+
+One process imports them, and forks a server for each that is asked for: most of the time that
+it takes to start one, hundreds of times, is that of the imports.
+"""
+
+import atexit
+import contextlib
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+_ORDER_BYTES = 1 << 20
+_CODE_BYTES = 8
+available = hasattr(os, "pidfd_open") and hasattr(socket, "SOCK_SEQPACKET")
+
+
+class Forked:
+    """A process that the zygote forked; as subprocess.Popen has it."""
+
+    def __init__(self, pid: int, stderr: IO[str], ended: int) -> None:
+        """`ended` is a file descriptor that its exit code can be read from."""
+        self.pid = pid
+        self.stderr = stderr
+        self.returncode: int | None = None
+        self._ended = ended
+
+    def poll(self) -> int | None:
+        """The exit code, or the signal that ended it, negative; None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Waits for its end. Raises subprocess.TimeoutExpired."""
+        if self.returncode is None:
+            if not select.select([self._ended], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired("serve", timeout or 0)
+            self.returncode = int(os.read(self._ended, _CODE_BYTES))
+            os.close(self._ended)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Sends a signal, unless it has ended."""
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Zygote:
+    """The process that forks the servers."""
+
+    def __init__(self, folder: Path) -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        number = theirs.fileno()
+        command = [sys.executable, "-m", "tests.harness.zygote", str(number)]
+        self._process = subprocess.Popen(command, cwd=folder, pass_fds=[number])
+        theirs.close()
+        atexit.register(self.close)
+
+    def fork(self, arguments: list[str], env: dict[str, str], clock: Path | None) -> Forked:
+        """Runs `jobengine` with the arguments, in that environment and on that clock."""
+        order = {"arguments": arguments, "env": env, "clock": None if clock is None else str(clock)}
+        stderr, their_stderr = os.pipe()
+        ended, their_ended = os.pipe()
+        socket.send_fds(self._control, [json.dumps(order).encode()], [their_stderr, their_ended])
+        os.close(their_stderr)
+        os.close(their_ended)
+        pid = int(self._control.recv(_CODE_BYTES))
+        return Forked(pid, os.fdopen(stderr, encoding="utf-8"), ended)
+
+    def close(self) -> None:
+        """Ends it; the servers go on."""
+        self._control.close()
+        self._process.wait()
+
+
+def _serve(control: socket.socket) -> None:
+    """Forks a server for each order, and writes down how each ends."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(control, selectors.EVENT_READ)
+        while True:
+            for key, _ in selector.select():
+                if key.data is not None:
+                    selector.unregister(key.fd)
+                    _reap(key.fd, *key.data)
+                    continue
+                data, fds, _, _ = socket.recv_fds(control, _ORDER_BYTES, 2)
+                if not data:
+                    return
+                stderr, ended = fds
+                pid = os.fork()
+                if not pid:
+                    selector.close()
+                    control.close()
+                    _become(json.loads(data), stderr)
+                os.close(stderr)
+                selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, ended))
+                control.send(b"%d" % pid)
+
+
+def _reap(pidfd: int, pid: int, ended: int) -> None:
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ended, b"%d" % code)
+    os.close(ended)
+    os.close(pidfd)
+
+
+def _become(order: dict[str, Any], stderr: int) -> NoReturn:
+    from jobengine.cli.main import main
+    from tests.harness.clock import FileClock
+
+    os.environ.clear()
+    os.environ.update(order["env"])
+    os.dup2(stderr, 2)
+    os.close(stderr)
+    code = 1
+    try:
+        main(order["arguments"], order["clock"] and FileClock(Path(order["clock"])))
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0
+    except BaseException:  # noqa: BLE001  printed, as Python does
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    import jobengine.cli.main
+    import jobengine.store.postgresql
+    import jobengine.store.sqlcipher
+
+    assert jobengine.store.postgresql
+    assert jobengine.store.sqlcipher
+    _serve(socket.socket(fileno=int(sys.argv[1])))
