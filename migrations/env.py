@@ -12,6 +12,7 @@ from jobengine.store.models import metadata
 
 def migrate(database: Database, connection: Connection) -> None:
     """Migrates in one transaction."""
+    context.config.attributes["database"] = database  # some look into it
     with database.migrating(connection):
         context.configure(
             connection=connection,

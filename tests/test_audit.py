@@ -6,14 +6,15 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Act, Actor
 from jobengine.store.audit import entries, mistakes, record
 from jobengine.store.contents import Plain
 from jobengine.store.database import Database, Use, open_database
-from jobengine.store.migrate import upgrade
+from jobengine.store.migrate import _upgrade, upgrade
+from jobengine.store.sealed import SALT_BYTES, SealedContents, master_key
 from tests.conftest import launch_in
 from tests.harness import command
 from tests.harness.clock import START, FileClock
@@ -149,6 +150,38 @@ def trailed(
         record(connection, database.contents, acts[1:], START + 1)
     yield database
     database.close()
+
+
+@pytest.mark.parametrize("begun", ["", "0003", "head"])
+def test_a_trail_is_whole_whatever_the_schema_was_and_whenever_it_was_cut_off(
+    tmp_path: Path, database: dict[str, Any], begun: str
+) -> None:
+    """`head` is a start that was killed when it had migrated and done no more."""
+    launch = launch_in(tmp_path, **database)
+    opened = open_database(launch.database, launch.secret.value)
+    if begun:
+        with opened.writer.connect() as connection, opened.migrations_locked(connection):
+            _upgrade(opened, connection, begun)
+            if begun == "0003" and database:
+                add_master_key(connection, launch.secret.value)
+        opened.close()
+        opened = open_database(launch.database, launch.secret.value)
+    upgrade(opened)
+    with opened.writer.connect() as connection:
+        assert list(mistakes(connection, opened.contents)) == []
+        record(connection, opened.contents, [Act(Actor("me"), "queue.created", "q")], START)
+        assert [entry.action for entry in entries(connection, 0, None, 9)] == ["queue.created"]
+        connection.rollback()
+    opened.close()
+
+
+def add_master_key(connection: Connection, secret: bytes) -> None:
+    """What a server of that time did next."""
+    salt = bytes(SALT_BYTES)
+    canary = SealedContents({1: master_key(secret, salt)}).canary()
+    statement = text("INSERT INTO master_key (id, salt, canary) VALUES (1, :salt, :canary)")
+    connection.execute(statement, {"salt": salt, "canary": canary})
+    connection.commit()
 
 
 def mistakes_after(database: Database, *statements: str) -> list[str]:

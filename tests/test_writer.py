@@ -1,5 +1,6 @@
 """The writer: batches, what fails alone, and what fails together."""
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import Stopping, StoreFailed, UnknownJob
 from jobengine.domain.job import Changes, State
 from jobengine.domain.queue import Queue
+from jobengine.store import depths
 from jobengine.store.batch import Batch
 from jobengine.store.database import open_database
 from jobengine.store.migrate import upgrade
@@ -103,6 +105,20 @@ def test_operations_on_one_uid_apply_in_the_order_of_arrival(store: Store) -> No
         with pytest.raises(UnknownJob):
             late.outcome()
     assert store.get(uid) is None
+
+
+def test_a_queue_that_nothing_was_noted_of_is_counted(store: Store) -> None:
+    store.create(store.other)
+    for bounded in (store.queue, dataclasses.replace(store.queue, max_jobs=3)):
+        with store.file.writer.begin() as connection:
+            depths.drop_queue(connection, store.queue.id)
+        store.run(Create(bounded, [store.new()]))
+    store.run(Claim(store.queue))
+    with store.file.writer.connect() as connection:
+        noted = depths.depths(connection)
+    assert noted[store.queue.id][State.QUEUED] == 1
+    assert noted[store.queue.id][State.INPROGRESS] == 1
+    assert noted[store.other.id][State.QUEUED] == 1
 
 
 def test_claims_see_what_was_created_and_updated_before_them_in_the_batch(store: Store) -> None:

@@ -19,7 +19,7 @@ class AllQueues:
 
     def on_get(self, req: Request, resp: Response) -> None:
         """200 with the queues that the caller may see, by name."""
-        resp.data = _encode(self._queues.all(requests.service(req)))
+        resp.data = _encode(self._queues.all(actor(req).name))
 
 
 class OneQueue:
@@ -31,7 +31,7 @@ class OneQueue:
 
     def on_get(self, req: Request, resp: Response, name: str) -> None:
         """200 with the queue."""
-        resp.data = _encode(self._queues.get(requests.service(req), name))
+        resp.data = _encode(self._queues.get(actor(req).name, name))
 
     def on_put(self, req: Request, resp: Response, name: str) -> None:
         """201 with the queue where it is new, 200 where it was there."""

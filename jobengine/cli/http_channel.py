@@ -1,6 +1,5 @@
 """A connection, as waitress has it, made to fit JobEngine."""
 
-import time
 from typing import Any
 
 from falcon import code_to_http_status
@@ -12,7 +11,9 @@ from jobengine.api import problems
 from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_parser import Parser
 from jobengine.cli.pace import Pace
+from jobengine.domain.clock import SystemSource
 
+clock = SystemSource()
 # What the application adds to each answer of its own (api/app.py).
 HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
@@ -71,7 +72,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
         """Answers a request; in a fiber, sends the answer at once."""
         super().service()
         if self.request is not None:
-            self.began = time.monotonic()
+            self.began = clock.elapsed()
         if self.sending_ended and not self.requests:
             self.close_when_flushed = True
             self.server.pull_trigger()
@@ -83,7 +84,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
         before = self.request
         taken = bool(super().received(data))
         if self.request is not None and self.request is not before:
-            self.began = time.monotonic()
+            self.began = clock.elapsed()
         return taken
 
     def send(self, data: bytes, do_close: bool = True) -> int:
@@ -134,7 +135,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
             self.handle_close()
             return
         if data:
-            self.last_activity = time.time()  # which waitress compares with time.time()
+            self.last_activity = clock.wall()  # which waitress compares with time.time()
             self.received(data)
             return
         self.sending_ended = True

@@ -3,7 +3,6 @@
 import signal
 import socket
 import threading
-import time
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ from waitress import create_server, wasyncore
 from waitress.server import BaseWSGIServer
 
 from jobengine.cli.fibers import Fibers
-from jobengine.cli.http_channel import Channel, channel_class
+from jobengine.cli.http_channel import Channel, channel_class, clock
 from jobengine.cli.http_parser import HEAD_BYTES_MAX
 from jobengine.cli.pace import Pace
 from jobengine.store import latches
@@ -128,11 +127,11 @@ class HttpServer:
         signal.signal(signal.SIGHUP, lambda *_: self._signals.reload())
         listening()
         latches.use_on_this_thread(self._fibers.latch)
-        look = time.monotonic()
+        look = clock.elapsed()
         while not self._stopping:
             wasyncore.poll2(_LOOK_SECONDS, self._sockets)
             self._fibers.run()
-            if (now := time.monotonic()) > look:
+            if (now := clock.elapsed()) > look:
                 look = now + _LOOK_SECONDS
                 for channel in self._channels():
                     channel.look(now)
@@ -167,8 +166,8 @@ class HttpServer:
             listener.accepting = False
             listener.del_channel(self._sockets)
             listener.socket.close()
-        deadline = time.monotonic() + _DRAIN_SECONDS
-        while self._close_idle() and time.monotonic() < deadline:
+        deadline = clock.elapsed() + _DRAIN_SECONDS
+        while self._close_idle() and clock.elapsed() < deadline:
             wasyncore.poll2(0.1, self._sockets)
             self._fibers.run()
         unanswered = self._close_idle()

@@ -90,12 +90,8 @@ class Queues:
         a duty then purges in chunks. Each change is logged by name. Raises ConfigRefused
         where that would delete jobs that the config protects; then nothing is changed.
         """
-        wanted, times, protect = (
-            wanted_queues(settings),
-            times_of(settings),
-            settings.protect_nonempty,
-        )
-        now = clock.now()
+        wanted, times = wanted_queues(settings), times_of(settings)
+        protect, now = settings.protect_nonempty, clock.now()
 
         def reconcile(connection: Connection) -> store.Reconciled:
             database.lock_shared(connection)

@@ -56,7 +56,7 @@ def record(connection: Connection, contents: Contents, acts: Sequence[Act], now:
 
 
 def begin(connection: Connection, contents: Contents) -> None:
-    """Makes the end of a trail without entries, in a database that has just got its tables."""
+    """Makes the end of a trail without entries, with the first key of the contents."""
     sealed = contents.seal(_HEAD_UID, _BEGINNING)
     connection.execute(insert(audit_head).values(id=_HEAD, entries=0, digest=sealed))
 

@@ -3,10 +3,20 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import (
+    Connection,
+    bindparam,
+    case,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from jobengine.domain.job import State
-from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, STATE_OF, depth
+from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, STATE_OF, depth, job, queue
 from jobengine.store.prepared import Prepared
 
 # How many jobs of a queue, by its id, went from one state to another, by their numbers;
@@ -43,8 +53,22 @@ def note(connection: Connection, moves: Moves) -> None:
                 more[before] -= jobs
             if after is not None:
                 more[after] += jobs
-    if by_queue:
-        _ADD.many(connection, [(*by_queue[id_], id_) for id_ in sorted(by_queue)])
+    ids = sorted(by_queue)
+    if ids and _ADD.many(connection, [(*by_queue[id_], id_) for id_ in ids]) != len(ids):
+        _count_missing(connection)
+
+
+def _count_missing(connection: Connection) -> None:
+    """Counts the jobs of queues that nothing was noted of: an older version made them."""
+    noted = exists(depth.c.queue_id).where(depth.c.queue_id == queue.c.id)
+    in_each = [func.count(case((job.c.state == code, 1))) for code in _COLUMNS]
+    counted = (
+        select(queue.c.id, *in_each)
+        .outerjoin(job, job.c.queue_id == queue.c.id)
+        .where(~noted)
+        .group_by(queue.c.id)
+    )
+    connection.execute(insert(depth).from_select([depth.c.queue_id, *_ALL], counted))
 
 
 def add_queue(connection: Connection, queue_id: int) -> None:
@@ -60,7 +84,12 @@ def drop_queue(connection: Connection, queue_id: int) -> None:
 
 def unfinished(connection: Connection, queue_id: int) -> int:
     """How many jobs of the queue are queued or in progress."""
-    return int(_UNFINISHED.value(connection, {"of_queue": queue_id}))
+    with _UNFINISHED.cursor(connection, {"of_queue": queue_id}) as cursor:
+        row = cursor.fetchone()
+    if row is None:
+        _count_missing(connection)
+        return unfinished(connection, queue_id)
+    return int(row[0])
 
 
 def held(connection: Connection, queue_id: int) -> int:

@@ -10,11 +10,7 @@ from sqlalchemy import Connection
 
 import jobengine
 from jobengine.domain.errors import CannotOpen
-from jobengine.store.audit import begin
 from jobengine.store.database import Database
-
-# The schema that has the audit trail first.
-_TRAIL_SINCE = "0004"
 
 
 def migrations() -> Path:
@@ -30,14 +26,9 @@ def upgrade(database: Database, revision: str = "head") -> None:
     Raises CannotOpen where the database was made by a newer version.
     """
     with database.writer.connect() as connection, database.migrations_locked(connection):
-        before = MigrationContext.configure(connection).get_current_revision()
         _upgrade(database, connection, revision)
         if revision == "head":
             database.prepare(connection)
-            if before is None or before < _TRAIL_SINCE:
-                connection.rollback()
-                with connection.begin():
-                    begin(connection, database.contents)
 
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:
@@ -65,12 +56,16 @@ def is_current(database: Database) -> bool:
     with database.readers.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
         newest = ScriptDirectory.from_config(_config(database, connection)).get_current_head()
-    if current not in (None, newest):
-        raise CannotOpen(
-            f"{database.place} has schema {current}, and this version reads {newest}: "
-            "`jobengine serve` brings an older one there"
-        )
-    return current is not None
+    if current is None or current == newest:
+        return current is not None
+    how = (
+        "`jobengine serve` brings it there"
+        if knows(current)
+        else "it was written by a newer JobEngine"
+    )
+    raise CannotOpen(
+        f"{database.place} has schema {current}, and this version reads {newest}: {how}"
+    )
 
 
 def knows(revision: str) -> bool:

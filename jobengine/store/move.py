@@ -16,7 +16,7 @@ from jobengine.store.audit import copied_end
 from jobengine.store.database import Database
 from jobengine.store.models import api_key, audit_entry, audit_head, job, queue
 from jobengine.store.prepared import Prepared
-from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS
+from jobengine.store.rows import CONTENT_OF, FOLLOWING, JOB_COLUMNS
 
 # What is read and committed at once: so many jobs, or so many bytes of content.
 _CHUNK_JOBS = 1000
@@ -27,13 +27,6 @@ _SMALL = (queue, api_key, audit_entry)
 
 _NAMES = tuple(column.name for column in JOB_COLUMNS)
 _INSERT = Prepared(insert(job).values({name: bindparam(name) for name in _NAMES}), order=_NAMES)
-_CHUNK = (
-    select(*BRIEF_COLUMNS)
-    .where(job.c.id > bindparam("after"))
-    .order_by(job.c.id)
-    .limit(_CHUNK_JOBS)
-)
-_CONTENT = select(job.c.content).where(job.c.id == bindparam("id"))
 
 # A row of JOB_COLUMNS, with the content as its client sent it.
 _Row = tuple[Any, ...]
@@ -131,7 +124,7 @@ def _chunk(database: Database, after: int) -> list[_Row]:
     rows: list[_Row] = []
     size = 0
     with database.readers.connect() as connection:
-        for row in connection.execute(_CHUNK, {"after": after}):
+        for row in connection.execute(FOLLOWING, {"after": after, "limit": _CHUNK_JOBS}):
             content = _opened(database, connection, row)
             size += len(content)
             if rows and size > _CHUNK_BYTES:
@@ -143,5 +136,5 @@ def _chunk(database: Database, after: int) -> list[_Row]:
 def _opened(database: Database, connection: Connection, row: Any) -> bytes:
     content = row.content
     if content is None:
-        content = connection.execute(_CONTENT, {"id": row.id}).scalar_one()
+        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one()
     return database.contents.open(row.uid, content)

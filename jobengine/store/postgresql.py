@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
+from jobengine.store.audit import begin as begin_trail
 from jobengine.store.contents import Contents
 from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import original
@@ -129,6 +130,7 @@ class PostgresDatabase:
                 self._use({1: self.keys.derive(salt)})
                 row = {"id": 1, "salt": salt, "canary": self._sealed.canary()}
                 connection.execute(insert(master_key).values(row))
+                begin_trail(connection, self.contents)
                 connection.exec_driver_sql(_VACUUM_SOON)
 
     def lock_shared(self, connection: Connection) -> None:

@@ -24,7 +24,7 @@ from jobengine.store.database import Database
 from jobengine.store.depths import depths
 from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
 from jobengine.store.queues import present_queues
-from jobengine.store.rows import BRIEF_COLUMNS, JOB_COLUMNS, Stored, stored
+from jobengine.store.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
 from jobengine.store.statements import LIMIT
 
 
@@ -99,7 +99,7 @@ class Reads:
                 if here is not None:
                     content = row.content
                     if content is None:
-                        content = connection.execute(_CONTENT, {"id": row.id}).scalar_one()
+                        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one()
                     jobs.append(self._job(here, content))
                     read += len(content)
                 if last == part.until:
@@ -164,7 +164,6 @@ def _oldest_queued(connection: Connection, queue_id: int) -> int | None:
 
 
 _GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))
-_CONTENT = select(job.c.content).where(job.c.id == bindparam("id"))
 _CEILING = select(func.max(job.c.id))
 
 

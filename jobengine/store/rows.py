@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import case, func, literal_column
+from sqlalchemy import bindparam, case, func, literal_column, select
 
 from jobengine.domain.job import Changes, Job, Standing, State, aged, claimed_at, updated
 from jobengine.domain.queue import Queue
@@ -34,6 +34,15 @@ BRIEF_COLUMNS = (
         "content"
     ),
 )
+
+# The jobs that follow an id, as they lie in the table, and the content that one of them lacks.
+FOLLOWING = (
+    select(*BRIEF_COLUMNS)
+    .where(job.c.id > bindparam("after"))
+    .order_by(job.c.id)
+    .limit(bindparam("limit"))
+)
+CONTENT_OF = select(job.c.content).where(job.c.id == bindparam("id"))
 
 
 @dataclass(slots=True)

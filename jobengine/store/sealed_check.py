@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.domain.errors import CannotOpen, StoreFailed
@@ -11,20 +11,13 @@ from jobengine.store.failures import original
 from jobengine.store.findings import Findings, Tell
 from jobengine.store.migrate import has_tables
 from jobengine.store.models import job, queue
-from jobengine.store.rows import BRIEF_COLUMNS
+from jobengine.store.rows import CONTENT_OF, FOLLOWING
 
 _WHAT = "checking"
 _CHUNK_JOBS = 1000
 
 _JOBS = select(func.count()).select_from(job)
 _QUEUES = select(func.count()).select_from(queue)
-_CHUNK = (
-    select(*BRIEF_COLUMNS)
-    .where(job.c.id > bindparam("after"))
-    .order_by(job.c.id)
-    .limit(_CHUNK_JOBS)
-)
-_CONTENT = select(job.c.content).where(job.c.id == bindparam("id"))
 _ORPHANS = (
     select(job.c.id, job.c.queue_id)
     .outerjoin(queue, queue.c.id == job.c.queue_id)
@@ -68,7 +61,7 @@ def _check_contents(database: Database, found: Findings, there: int, tell: Tell)
     after = 0
     while True:
         with database.readers.connect() as connection:
-            rows = connection.execute(_CHUNK, {"after": after}).all()
+            rows = connection.execute(FOLLOWING, {"after": after, "limit": _CHUNK_JOBS}).all()
             for row in rows:
                 _check_content(database, connection, row, found)
         found.jobs += len(rows)
@@ -81,7 +74,7 @@ def _check_contents(database: Database, found: Findings, there: int, tell: Tell)
 def _check_content(database: Database, connection: Connection, row: Any, found: Findings) -> None:
     content = row.content
     if content is None:
-        content = connection.execute(_CONTENT, {"id": row.id}).scalar_one_or_none()
+        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one_or_none()
         if content is None:
             return  # deleted meanwhile, where a read does not see one state throughout
     try:

@@ -23,6 +23,9 @@ CHECKOUT = Path(__file__).parents[2]
 _START_SECONDS = 30
 
 
+_starting = threading.Lock()
+
+
 @cache
 def _zygote() -> Zygote:
     return Zygote(CHECKOUT)
@@ -110,7 +113,9 @@ class Server:
         )
 
     def _forked(self) -> Forked:
-        return _zygote().fork(self._arguments, self.env, self.clock_file)
+        with _starting:
+            zygote = _zygote()
+        return zygote.fork(self._arguments, self.env, self.clock_file)
 
     def _executed(self) -> "subprocess.Popen[str]":
         module = ["jobengine"]

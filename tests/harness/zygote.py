@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -62,6 +63,7 @@ class Zygote:
     """The process that forks the servers."""
 
     def __init__(self, folder: Path) -> None:
+        self._asking = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = theirs.fileno()
         command = [sys.executable, "-m", "tests.harness.zygote", str(number)]
@@ -74,10 +76,12 @@ class Zygote:
         order = {"arguments": arguments, "env": env, "clock": None if clock is None else str(clock)}
         stderr, their_stderr = os.pipe()
         ended, their_ended = os.pipe()
-        socket.send_fds(self._control, [json.dumps(order).encode()], [their_stderr, their_ended])
-        os.close(their_stderr)
-        os.close(their_ended)
-        pid = int(self._control.recv(_CODE_BYTES))
+        theirs = [their_stderr, their_ended]
+        with self._asking:
+            socket.send_fds(self._control, [json.dumps(order).encode()], theirs)
+            pid = int(self._control.recv(_CODE_BYTES))
+        for number in theirs:
+            os.close(number)
         return Forked(pid, os.fdopen(stderr, encoding="utf-8"), ended)
 
     def close(self) -> None:

@@ -11,6 +11,9 @@ from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
 from jobengine.store.writer import Writer
 
+# Queues looked at in a chunk; each costs two reads at most.
+_QUEUES = 100
+
 
 class Fail:
     """Fails jobs that were in progress for longer than their queue's window.
@@ -28,6 +31,8 @@ class Fail:
         self._clock = clock
         self._looked = 0
         # By a queue's id and window, when its next look is worth it.
+        # The ids of the queues that this round has still to look at.
+        self._left: list[int] = []
         self._due: dict[tuple[int, int], int] = {}
 
     def chunk(self) -> tuple[Counter[str], bool]:
@@ -36,13 +41,17 @@ class Fail:
         if now < self._looked:
             self._due.clear()  # the clock was set back, and all that was noted with it
         self._looked = now
-        for queue in self._queues.all():
-            if now < self._due.get((queue.id, queue.window), 0):
-                continue
-            failed = self._fail(queue, now)
-            if failed:
+        present = {queue.id: queue for queue in self._queues.all()}
+        if not self._left:
+            due = self._due
+            self._left = [q.id for q in present.values() if due.get((q.id, q.window), 0) <= now]
+        for _ in range(min(_QUEUES, len(self._left))):
+            queue = present.get(self._left[-1])
+            failed = self._fail(queue, now) if queue is not None else 0
+            if queue is not None and failed:
                 return Counter({queue.name: failed}), True
-        return Counter(), False
+            self._left.pop()
+        return Counter(), bool(self._left)
 
     def _fail(self, queue: Queue, now: int) -> int:
         """Fails up to CHUNK jobs of the queue; notes the next look where there are none."""

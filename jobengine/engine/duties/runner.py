@@ -54,8 +54,7 @@ class DutyRunner:
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
-            for duty in self._own:
-                self._chunk(duty, Counter())
+            self._run_own()
             if self._leads():
                 self.run_once()
 
@@ -65,11 +64,16 @@ class DutyRunner:
         done: dict[str, Counter[str]] = {duty.event: Counter() for duty in self._duties}
         pending, reported = list(self._duties), time.monotonic()
         while pending and not self._stop.is_set():
+            self._run_own()  # a long backlog must not hold them up
             pending = [duty for duty in pending if self._chunk(duty, done[duty.event])]
             if time.monotonic() - reported > _REPORT_SECONDS:
                 self._report(done)
                 reported = time.monotonic()
         self._report(done)
+
+    def _run_own(self) -> None:
+        for duty in self._own:
+            self._chunk(duty, Counter())
 
     def _watch_clock(self) -> None:
         steady = self._clock.steady()
