@@ -94,6 +94,7 @@ def test_a_trail_begins_where_it_is_asked_to(server: Server) -> None:
     assert [entry["id"] for entry in trail(server, f"?since={START + 100}")] == [3]
     assert audit(server, "--since", "1m").stdout.count("\n") == 1
     assert audit(server, "--since", "2027-01-01").stdout.count("\n") == 3
+    assert audit(server, "--since", "2028-01-01T00:00:00Z").stdout == ""
 
 
 @pytest.mark.parametrize("query", ["since=x", "since=-1", "before=0", "limit=1001", "upto=1"])

@@ -1,6 +1,7 @@
 """kill -9 at random moments under load: what was acknowledged is there, in its state."""
 
 import http.client
+import itertools
 import random
 import threading
 from collections import Counter
@@ -116,7 +117,10 @@ def check(api: Api, ledger: Ledger) -> None:
 def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, database: dict[str, Any]) -> None:
     ledger, dice = Ledger(), random.Random(99)
     # The database of the other kind is not killed with the server.
-    for crash in range(CRASHES // 2 if database else CRASHES):
+    crashes = CRASHES // 2 if database else CRASHES
+    for crash in itertools.count():
+        if crash >= crashes and len(ledger.known) > 500:
+            break  # on a slow machine it takes more
         server = Server(tmp_path, CONFIG, **database).start()
         check(server.api(), ledger)
         before = len(ledger.known)
@@ -130,4 +134,4 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, database: dict[s
         assert len(ledger.known) > before, "there was load"
     with Server(tmp_path, CONFIG, **database) as server:
         check(server.api(), ledger)
-    assert len(ledger.known) > 100
+    assert len(ledger.known) > 500

@@ -1,7 +1,7 @@
 """Full and failing disks: no call is lied to, nothing acknowledged is lost, no restart needed."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -144,11 +144,11 @@ def test_nothing_acknowledged_is_lost_under_load_on_a_disk_that_comes_and_goes(
         for client in clients:
             client.start()
         for _ in range(4):
-            clients[0].join(0.05)
+            grows(clients[0], lambda: len(ledger.known), by=15)
             disk.fail(call, error, "-wal")
-            clients[0].join(0.05)
+            grows(clients[0], lambda: ledger.refusals[told], by=3)
             disk.mend()
-        clients[0].join(0.05)
+        grows(clients[0], lambda: len(ledger.known), by=15)
         if round_:
             disk.fail(call, error, "-wal")
         server.kill()
@@ -160,6 +160,14 @@ def test_nothing_acknowledged_is_lost_under_load_on_a_disk_that_comes_and_goes(
         check(server.api(), ledger)
     assert ledger.refusals[told] > 10, ledger.refusals
     assert len(ledger.known) > 100, "there was load"
+
+
+def grows(client: Client, count: Callable[[], int], by: int) -> None:
+    """Waits, for as long as the client calls, until the count has grown by so much."""
+    wanted = count() + by
+    while count() < wanted:
+        client.join(0.01)
+        assert client.is_alive(), "there is no load"
 
 
 def test_a_full_disk_refuses_and_recovers_without_a_restart(
