@@ -3,7 +3,7 @@ WORKDIR /src
 COPY pyproject.toml README.md alembic.ini ./
 COPY jobengine jobengine
 COPY migrations migrations
-RUN python -m venv /opt/jobengine && /opt/jobengine/bin/pip install --no-cache-dir '.[granian,postgresql]'
+RUN python -m venv /opt/jobengine && /opt/jobengine/bin/pip install --no-cache-dir '.[granian,opentelemetry,postgresql]'
 
 FROM python:3.13-slim
 COPY --from=build /opt/jobengine /opt/jobengine

@@ -17,7 +17,7 @@ class Scale:
     connections: int = 64
 
 
-TINY = Scale("tiny", seconds=0.2, rounds=1, jobs=2_000, connections=8)
+TINY = Scale("tiny", seconds=0.25, rounds=1, jobs=2_000, connections=8)
 FULL = Scale("full", seconds=3, rounds=3, jobs=1_000_000)
 NIGHTLY = Scale("nightly", seconds=3, rounds=3, jobs=10_000_000)
 

@@ -14,11 +14,11 @@ import uuid_utils
 
 from benchmarks.peers.common import free_port, listens
 from jobengine.domain.queue import Queue
-from jobengine.store.batch import Batch
 from jobengine.store.migrate import upgrade
-from jobengine.store.operations import Create, NewJob
-from jobengine.store.queues import Times, WantedQueue, reconcile
-from jobengine.store.sqlcipher import SqlcipherFile
+from jobengine.store.sqlcipher.database import SqlcipherFile
+from jobengine.store.tables.queues import Times, WantedQueue, reconcile
+from jobengine.store.writing.batch import Batch
+from jobengine.store.writing.operations import Create, NewJob
 
 SECRET = "benchmark"  # noqa: S105  of a file that is thrown away
 QUEUES = ("q", "idle")
@@ -83,7 +83,8 @@ def fill(folder: Path, jobs: int, *, mixed: bool = False) -> Path:
     upgrade(file)
     wanted = [WantedQueue(name, ANYONE, ANYONE, 600, 3600) for name in QUEUES]
     with file.writer.begin() as connection:
-        queue = reconcile(connection, wanted, Times(600, 3600), 0).queues[0]
+        queues = reconcile(connection, wanted, Times(600, 3600), 0).queues
+    (queue,) = (queue for queue in queues if queue.name == QUEUES[0])
     for first in range(0, jobs, _CHUNK):
         with file.writer.begin() as connection:
             made = _some(queue, first, min(_CHUNK, jobs - first), mixed)

@@ -1,4 +1,4 @@
-"""The composition root: wires the layers together, for the command and for any WSGI server.
+"""A running JobEngine, from its start to its stop, for the command and for any WSGI server.
 
 Another WSGI server runs the application with, e.g.:
 
@@ -11,48 +11,34 @@ import atexit
 import os
 from collections.abc import Collection
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 import uuid_utils
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine import __version__
-from jobengine.api.app import App, Services
-from jobengine.api.app import create_app as create_api
-from jobengine.config.document import read_settings
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
-from jobengine.config.template import write_default
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed, Unavailable
-from jobengine.engine.access import Access
-from jobengine.engine.administration import Administration
-from jobengine.engine.audit import Audit
 from jobengine.engine.config_watch import ConfigWatch
-from jobengine.engine.control import Control
-from jobengine.engine.duties.duty import Duty
-from jobengine.engine.duties.expire import Expire
-from jobengine.engine.duties.fail import Fail
-from jobengine.engine.duties.note_uses import NoteUses
-from jobengine.engine.duties.prune import Prune
-from jobengine.engine.duties.purge import Purge
-from jobengine.engine.duties.refresh import Refresh
-from jobengine.engine.duties.runner import DutyRunner
-from jobengine.engine.jobs import Jobs, UidFactory
-from jobengine.engine.keys import Keys, valid_keys
-from jobengine.engine.queue_admin import QueueAdmin, Store
-from jobengine.engine.queues import Queues
-from jobengine.engine.rates import Rates
-from jobengine.store.database import Database, open_database
+from jobengine.engine.jobs import UidFactory
+from jobengine.engine.keys import valid_keys
+from jobengine.engine.queue_admin import Store
+from jobengine.engine.startup import read_if_present, settle
 from jobengine.store.migrate import upgrade
-from jobengine.store.queues import count_queues
+from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.writing.writer import Writer
+from jobengine.web.app import Site
+from jobengine.wiring import Around, UseCases
+
+if TYPE_CHECKING:
+    from jobengine.tracing import OpenTelemetry
 
 # What is not about queues is taken over by a start alone.
 _AT_START = ("host", "port", "max_body_bytes", "threads", "waiters", "request_seconds")
-# The share of the threads that lists may hold: a client that reads slowly holds one.
-_LIST_SHARE = 4
 
 _log = structlog.get_logger(component="service")
 
@@ -80,20 +66,23 @@ class Service:
         CannotStart.
         """
         self._waiting_blocks_a_thread = waiting_blocks_a_thread
-        self._control: Control | None = None
         self._config_path = launch.config_path
         # Before the file is read: from here on no change is missed.
-        self._config = ConfigWatch(launch.config_path, self.apply)
-        settings = _read_if_present(launch)
+        self._config = ConfigWatch(launch.config_path, self.apply, self._now)
+        settings = read_if_present(launch)
         with ExitStack() as undo:
             self._database = open_database(launch.database, launch.secret.value)
             undo.callback(self._database.close)
             self.clock = clock or self._database.clock()
             try:
-                self.settings = _settle(launch, settings, self._database)
+                self.settings = settle(launch, settings, self._database)
                 if settings is None:
-                    self._config = ConfigWatch(launch.config_path, self.apply)  # generated
+                    # Generated.
+                    self._config = ConfigWatch(launch.config_path, self.apply, self._now)
                 upgrade(self._database)
+                self._tracing = _start_tracing(self.clock) if launch.traced else None
+                if self._tracing is not None:
+                    undo.callback(self._tracing.stop)
                 self._wire(new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
                 reason = error.__cause__ or error
@@ -102,46 +91,32 @@ class Service:
         _log.info("database open", place=self._database.place, version=__version__)
 
     def _wire(self, new_uid: UidFactory, undo: ExitStack) -> None:
-        clock, database = self.clock, self._database
         self._in_force = self.settings
-        self._writer = Writer(database, clock)
+        self._writer = Writer(self._database, self.clock)
         self._writer.start()
         undo.callback(self._writer.stop)
-        self._reads = Reads(database)
-        self.keys = Keys(self._writer, self._reads, clock, database)
-        self.access = Access(self.keys, lambda: self._in_force)
-        self.queues = Queues()
-        self.queues.reconcile(self._writer, self.settings, clock, database)
-        # Fail comes before Prune, which only looks at what has finished.
-        duties: list[Duty] = [
-            Expire(self._writer, self.queues, clock),
-            Fail(self._writer, self._reads, self.queues, clock),
-            Prune(self._writer, self.queues, clock),
-            Purge(self._writer, self._reads),
-        ]
-        own: list[Duty] = [NoteUses(self.keys), Refresh(self)]
-        self._duties = DutyRunner(duties, clock, database.leads, own)
-        lists = max(1, self.settings.threads // _LIST_SHARE)
-        self.jobs = Jobs(
-            self._writer, self._reads, self.queues, clock, new_uid, lists, self._bound_of_waiters()
+        self._reads = Reads(self._database)
+        around = Around(
+            settings=lambda: self._in_force,
+            config_path=self._config_path,
+            config_looked=lambda: self._config.looked,
+            tracing=self._tracing,
         )
-        self.queue_admin = QueueAdmin(
-            Store(self._writer, self._reads, database, clock),
-            self.queues,
-            self.access,
-            lambda: self._in_force,
-            self._config_path,
-        )
-        rates = Rates(lambda: self._in_force)
-        services = Services(self.jobs, self.access, rates, Audit(self._reads), self.queue_admin)
-        self.app: App = create_api(services, self, self.settings.max_body_bytes)
-        if database.control is not None:
-            handle = Administration(self.keys).handle
-            self._control = Control(*database.control, handle)
+        store = Store(self._writer, self._reads, self._database, self.clock)
+        cases = UseCases(store, around, new_uid, self._bound_of_waiters())
+        self.queues, self.keys, self.access = cases.queues, cases.keys, cases.access
+        self.jobs, self.metrics = cases.jobs, cases.metrics
+        self.queues.reconcile(self._writer, self.settings, self.clock, self._database)
+        self._duties = cases.duties(self)
+        self.app, self.site = cases.applications(self)
+        self._control = cases.control()
 
     def _bound_of_waiters(self) -> int:
         most = self.settings.waiters
         return min(most, self.settings.threads // 2) if self._waiting_blocks_a_thread else most
+
+    def _now(self) -> int:
+        return self.clock.now()
 
     def start(self) -> None:
         """Starts the duties, and watches the config and other servers.
@@ -211,53 +186,24 @@ class Service:
         self._writer.stop()
         self._database.close()
         _log.info("database closed")
+        if self._tracing is not None:
+            self._tracing.stop()
 
 
-def create_app() -> App:
+def create_app() -> Site:
     """The application, started, with everything from the environment, for any WSGI server."""
     service = Service(read_environment(os.environ))
     service.start()
     atexit.register(service.stop)
-    return service.app
+    return service.site
 
 
-def _read_if_present(launch: Launch) -> Settings | None:
+def _start_tracing(clock: Clock) -> "OpenTelemetry | None":
     try:
-        return read_settings(launch.config_path)
-    except FileNotFoundError:
+        from jobengine.tracing import OpenTelemetry
+    except ModuleNotFoundError as error:
+        _log.warning(
+            "nothing is traced: pip install 'jobengine[opentelemetry]'", missing=error.name
+        )
         return None
-
-
-def _settle(launch: Launch, settings: Settings | None, database: Database) -> Settings:
-    """The settings to serve with: those of the config, or of one generated here.
-
-    Refuses a missing config, or one without queues, beside a database with some: a
-    mistyped CONFIG_PATH must not erase everything, nor let everybody in.
-    """
-    if (settings is None or settings.queues is None) and not database.is_new:
-        queues = _count_queues(database, of_config=settings is not None)
-        if queues:
-            what = "is missing" if settings is None else "has no `queues`"
-            mistake = (
-                f"it {what}, but {database.place} holds {queues} queue(s), which would be "
-                "deleted with their jobs, or open to anybody: check CONFIG_PATH, or write "
-                "`queues: {}`"
-            )
-            raise ConfigRefused(f"the config {launch.config_path}", [mistake])
-    return settings or _generate(launch)
-
-
-def _count_queues(database: Database, *, of_config: bool) -> int:
-    with database.readers.connect() as connection:
-        return count_queues(connection, of_config=of_config)
-
-
-def _generate(launch: Launch) -> Settings:
-    try:
-        write_default(launch.config_path)
-    except OSError as error:
-        raise CannotOpen(
-            f"there is no config at {launch.config_path}, and none can be written: {error.strerror}"
-        ) from error
-    _log.warning("config generated, without queues: add yours to it", path=str(launch.config_path))
-    return read_settings(launch.config_path)
+    return OpenTelemetry(clock.elapsed)

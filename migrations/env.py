@@ -6,8 +6,9 @@ from alembic import context
 from sqlalchemy import Connection
 
 from jobengine.config.environment import read_environment
-from jobengine.store.database import Database, open_database
-from jobengine.store.models import metadata
+from jobengine.store.database import Database
+from jobengine.store.opening import open_database
+from jobengine.store.tables.models import metadata
 
 
 def migrate(database: Database, connection: Connection) -> None:

@@ -1,6 +1,5 @@
 """The fixtures: a server process and an application, each with queues to spare."""
 
-import hashlib
 import itertools
 import logging
 from collections.abc import Iterator
@@ -12,11 +11,9 @@ import pytest
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.wsgi import Service
-from tests.harness import depths
+from tests.harness import cheap, depths
 from tests.harness.client import Api, HttpTransport, Transport, WsgiTransport
 from tests.harness.clock import FileClock
-from tests.harness.forks import Forks
-from tests.harness.keys import Derived
 from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 
@@ -44,24 +41,13 @@ def clock(tmp_path_factory: pytest.TempPathFactory) -> FileClock:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A PostgreSQL server."""
-    with Cluster(tmp_path_factory.mktemp("postgresql")) as running:
+    """A PostgreSQL server.
+
+    Tests kill processes, never the machine: what was written is there without an fsync, which
+    is most of what a commit takes.
+    """
+    with Cluster(tmp_path_factory.mktemp("postgresql"), fsync="off") as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
-    """Runs the command in processes that need not import it first."""
-    with Forks(tmp_path_factory.mktemp("forks")) as running:
-        yield running
-
-
-@pytest.fixture
-def keys_once(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has this process derive no key twice."""
-    folder = tmp_path_factory.getbasetemp() / "keys"
-    folder.mkdir(exist_ok=True)
-    monkeypatch.setattr(hashlib, "pbkdf2_hmac", Derived(folder))
 
 
 class Databases:
@@ -212,6 +198,11 @@ def transport(request: pytest.FixtureRequest, running: Running) -> Iterator[Tran
 def api(transport: Transport, queue: str) -> Api:
     """A client of an empty queue, for a service that may read and write it."""
     return Api(transport, queue)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _cheap() -> None:
+    cheap.make_cheap(cheap.folder())
 
 
 @pytest.fixture(autouse=True)

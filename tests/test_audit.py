@@ -10,11 +10,12 @@ from sqlalchemy import Connection, text
 
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Act, Actor
-from jobengine.store.audit import entries, mistakes, record
 from jobengine.store.contents import Plain
-from jobengine.store.database import Database, Use, open_database
+from jobengine.store.database import Database, Use
 from jobengine.store.migrate import _upgrade, upgrade
-from jobengine.store.sealed import SALT_BYTES, SealedContents, master_key
+from jobengine.store.opening import open_database
+from jobengine.store.postgresql.sealed import SALT_BYTES, SealedContents, master_key
+from jobengine.store.tables.audit import entries, mistakes, record
 from tests.conftest import launch_in
 from tests.harness import command
 from tests.harness.clock import START, FileClock

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -11,20 +12,18 @@ from typing import Any
 
 import pytest
 
-from jobengine.store.cipher import CipherFile
-from jobengine.store.copies import back_up
-from jobengine.store.files import finish_replacing
-from jobengine.store.lock import StoreLock, settle
+from jobengine.store.sqlcipher.cipher import CipherFile
+from jobengine.store.sqlcipher.copies import back_up
+from jobengine.store.sqlcipher.files import finish_replacing
+from jobengine.store.sqlcipher.lock import StoreLock, settle
+from tests.harness import command
 from tests.harness.filling import CONFIG, Creator, fill, filled, stored
-from tests.harness.forks import Forks, spread
 from tests.harness.postgresql import Cluster, program
 from tests.harness.server import SECRET, Server
 from tests.test_needle import search
 
 KILLS = 20
 JOBS = 4000
-
-pytestmark = pytest.mark.usefixtures("keys_once")
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +40,16 @@ def home(tmp_path: Path, original: tuple[Path, dict[str, Any]]) -> Path:
     return tmp_path / "jobs.queuedb"
 
 
-class Commands:
-    """The two commands, and the check of what they make."""
-
-    def __init__(self, forks: Forks) -> None:
-        self._forks = forks
-
-    def backup(self, source: Path, to: Path, *more: str, **env: str) -> "CompletedProcess[str]":
-        return self._forks.run("backup", str(to), *more, DB_PATH=str(source), **env)
-
-    def restore(self, source: Path, to: Path, **env: str) -> "CompletedProcess[str]":
-        return self._forks.run("restore", str(source), DB_PATH=str(to), **env)
-
-    def verify(self, database: Path) -> str:
-        return succeeded(self._forks.run("verify", DB_PATH=str(database)))
+def backup(source: Path, to: Path, *more: str, **env: str) -> "CompletedProcess[str]":
+    return command.run("backup", str(to), *more, DB_PATH=str(source), **env)
 
 
-@pytest.fixture
-def run(forks: Forks) -> Commands:
-    return Commands(forks)
+def restore(source: Path, to: Path, **env: str) -> "CompletedProcess[str]":
+    return command.run("restore", str(source), DB_PATH=str(to), **env)
+
+
+def verify(database: Path) -> str:
+    return succeeded(command.run("verify", DB_PATH=str(database)))
 
 
 def succeeded(done: "CompletedProcess[str]") -> str:
@@ -82,21 +72,19 @@ def names_of(folder: Path, beginning: str) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name.startswith(beginning))
 
 
-def test_a_backup_under_load_has_all_that_was_acknowledged_before(
-    tmp_path: Path, run: Commands
-) -> None:
+def test_a_backup_under_load_has_all_that_was_acknowledged_before(tmp_path: Path) -> None:
     copy = tmp_path / "backup.queuedb"
     with Server(tmp_path / "a", CONFIG) as server:
         fill(server.api(), JOBS)
         with Creator(server.api(), "live") as load:
             before = list(load.acknowledged)
-            done = succeeded(run.backup(server.database, copy))
+            done = succeeded(backup(server.database, copy))
             during = len(load.acknowledged) - len(before)
         assert f" 1 queue(s) backed up to {copy}" in done
         assert during > 0, "the server went on"
-        run.verify(copy)
+        verify(copy)
     assert names_of(tmp_path, "backup") == [copy.name], "one file, needing no other"
-    succeeded(run.restore(copy, tmp_path / "b" / "jobs.queuedb"))
+    succeeded(restore(copy, tmp_path / "b" / "jobs.queuedb"))
     restored = stored(tmp_path / "b")
     for job in before:
         assert restored.get(job["uid"]) == job
@@ -105,7 +93,7 @@ def test_a_backup_under_load_has_all_that_was_acknowledged_before(
     assert len(restored) >= JOBS + sum(there)
 
 
-def test_no_plaintext_is_written_by_a_backup_or_a_restore(tmp_path: Path, forks: Forks) -> None:
+def test_no_plaintext_is_written_by_a_backup_or_a_restore(tmp_path: Path) -> None:
     temporary, folder = tmp_path / "tmp", tmp_path / "a"
     temporary.mkdir()
     config = CONFIG.replace("  q:", "  queue-needle:").replace("'*'", "service-needle")
@@ -117,10 +105,10 @@ def test_no_plaintext_is_written_by_a_backup_or_a_restore(tmp_path: Path, forks:
     files: dict[str, bytes] = {}
     for name in ("backup", "restore"):
         env = {"DB_PATH": str(folder / "jobs.queuedb"), "TMPDIR": str(temporary)}
-        pid = forks.start(name, str(folder / "copy"), **env)
-        while (seen := open_files(pid)) is not None:
+        started = command.start(name, str(folder / "copy"), **env)
+        while (seen := open_files(started.process.pid)) is not None:
             files |= seen
-        assert forks.wait() == 0
+        succeeded(started.result())
     assert any(name.endswith(".partial") for name in files), "it was looked at on the way"
     assert list(temporary.iterdir()) == []
     files |= {path.name: path.read_bytes() for path in folder.glob("*") if path.suffix != ".yml"}
@@ -131,76 +119,70 @@ def test_no_plaintext_is_written_by_a_backup_or_a_restore(tmp_path: Path, forks:
 def open_files(pid: int) -> dict[str, bytes] | None:
     """Each regular file that a process has open, with its bytes; None once it has ended."""
     found = {}
-    for link in Path(f"/proc/{pid}/fd").glob("*"):
-        try:
-            if link.is_file():
-                found[str(link.readlink())] = link.read_bytes()
-        except OSError:
-            continue
-    ended = "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text()
-    return None if ended else found
+    try:
+        for link in list(Path(f"/proc/{pid}/fd").iterdir()):
+            with suppress(OSError):  # closed meanwhile
+                if link.is_file():
+                    found[str(link.readlink())] = link.read_bytes()
+    except FileNotFoundError:
+        return None
+    return found
 
 
 def test_a_backup_is_for_its_owner_alone_and_leaves_nothing_beside_it(
-    tmp_path: Path, home: Path, run: Commands
+    tmp_path: Path, home: Path
 ) -> None:
     copy = tmp_path / "to" / "copy"
     copy.parent.mkdir()
     (tmp_path / "to" / "copy.partial").write_bytes(b"of one that was killed" * 100_000)
-    succeeded(run.backup(home, copy))
+    succeeded(backup(home, copy))
     assert copy.stat().st_mode & 0o777 == 0o600
     assert names_of(copy.parent, "") == ["copy"]
 
 
-def test_what_a_backup_refuses(tmp_path: Path, home: Path, run: Commands) -> None:
+def test_what_a_backup_refuses(tmp_path: Path, home: Path) -> None:
     copy, before = tmp_path / "copy", home.read_bytes()
     copy.write_bytes(b"mine")
-    there = run.backup(home, copy)
+    there = backup(home, copy)
     assert (there.returncode, "--force" in there.stderr) == (2, True)
-    wrong = run.backup(home, copy, "--force", SECRET="wrong")
+    wrong = backup(home, copy, "--force", SECRET="wrong")
     assert (wrong.returncode, "SECRET does not open" in wrong.stderr) == (1, True)
     assert copy.read_bytes() == b"mine"
     link = tmp_path / "link"
     link.hardlink_to(home)
     for itself in (home, link):
-        refused = run.backup(home, itself, "--force")
+        refused = backup(home, itself, "--force")
         assert (refused.returncode, "itself" in refused.stderr) == (2, True)
-    assert run.backup(home, tmp_path).returncode == 2
-    assert run.backup(home, tmp_path / "absent" / "copy").returncode == 1
-    assert run.backup(tmp_path / "absent", tmp_path / "new").returncode == 1
+    assert backup(home, tmp_path).returncode == 2
+    assert backup(home, tmp_path / "absent" / "copy").returncode == 1
+    assert backup(tmp_path / "absent", tmp_path / "new").returncode == 1
     named_badly = home.rename(tmp_path / "x.partial")
-    assert run.backup(named_badly, tmp_path / "x").returncode == 2, "it would be written over"
+    assert backup(named_badly, tmp_path / "x").returncode == 2, "it would be written over"
     assert named_badly.rename(home).read_bytes() == before
     assert not list(tmp_path.glob("*.partial"))
-    succeeded(run.backup(home, copy, "--force"))
-    run.verify(copy)
+    succeeded(backup(home, copy, "--force"))
+    verify(copy)
 
 
-def test_a_backup_is_not_written_over_a_database_in_use(
-    tmp_path: Path, home: Path, run: Commands
-) -> None:
+def test_a_backup_is_not_written_over_a_database_in_use(tmp_path: Path, home: Path) -> None:
     with Server(tmp_path / "b", CONFIG) as server:
         before = server.database.stat()
-        refused = run.backup(home, server.database, "--force")
+        refused = backup(home, server.database, "--force")
         assert (refused.returncode, "in use by process" in refused.stderr) == (1, True)
         assert os.path.samestat(before, server.database.stat())
 
 
-def test_a_backup_of_what_a_killed_server_left_has_it_all(
-    tmp_path: Path, home: Path, run: Commands
-) -> None:
+def test_a_backup_of_what_a_killed_server_left_has_it_all(tmp_path: Path, home: Path) -> None:
     server = Server(tmp_path, CONFIG).start()
     made = server.api().made(content={"in": "the log"})
     server.kill()
     log = home.with_name("jobs.queuedb-wal").read_bytes()
-    succeeded(run.backup(home, tmp_path / "copy"))
+    succeeded(backup(home, tmp_path / "copy"))
     assert home.with_name("jobs.queuedb-wal").read_bytes() == log, "looked at, not touched"
     assert in_hex({made["uid"]: made}) < uids_in(tmp_path / "copy")
 
 
-def test_a_server_stops_and_starts_while_it_is_backed_up(
-    tmp_path: Path, home: Path, run: Commands
-) -> None:
+def test_a_server_stops_and_starts_while_it_is_backed_up(tmp_path: Path, home: Path) -> None:
     server = Server(tmp_path, CONFIG).start()
     first = server.api().made(content={"made": "before"})
     with CipherFile(home, SECRET.encode()).snapshot() as reading:
@@ -217,27 +199,27 @@ def test_a_server_stops_and_starts_while_it_is_backed_up(
 
 
 def test_a_restore_keeps_what_was_there_and_is_undone_by_another(
-    tmp_path: Path, home: Path, original: tuple[Path, dict[str, Any]], run: Commands
+    tmp_path: Path, home: Path, original: tuple[Path, dict[str, Any]]
 ) -> None:
-    succeeded(run.backup(home, tmp_path / "copy"))
+    succeeded(backup(home, tmp_path / "copy"))
     server = Server(tmp_path, CONFIG).start()
     made = server.api().made(content={"made": "since"})
     server.kill()  # with a log, which is of the database that is replaced
-    printed = succeeded(run.restore(tmp_path / "copy", home))
+    printed = succeeded(restore(tmp_path / "copy", home))
     kept = tmp_path / "jobs.queuedb.replaced-1"
     assert str(kept) in printed
     assert uids_in(home) == in_hex(original[1])
-    succeeded(run.restore(kept, home))
+    succeeded(restore(kept, home))
     assert uids_in(home) == in_hex(original[1]) | in_hex({made["uid"]: made})
     assert (tmp_path / "jobs.queuedb.replaced-2").exists()
     assert stored(tmp_path) == {**original[1], made["uid"]: made}
 
 
-def test_what_a_restore_refuses(tmp_path: Path, home: Path, run: Commands) -> None:
+def test_what_a_restore_refuses(tmp_path: Path, home: Path) -> None:
     copy, before = tmp_path / "copy", home.read_bytes()
-    succeeded(run.backup(home, copy))
+    succeeded(backup(home, copy))
     with StoreLock(home):
-        refused = run.restore(copy, home)
+        refused = restore(copy, home)
         assert (refused.returncode, "in use by process" in refused.stderr) == (1, True)
     damaged = bytearray(copy.read_bytes())
     damaged[len(damaged) // 2] ^= 1
@@ -246,64 +228,62 @@ def test_what_a_restore_refuses(tmp_path: Path, home: Path, run: Commands) -> No
     (tmp_path / "empty").touch()
     reasons = {"damaged": "is damaged, and nothing was", "short": "is damaged, and nothing was"}
     for name, why in {**reasons, "empty": "is empty", "absent": "is not there"}.items():
-        refused = run.restore(tmp_path / name, home)
+        refused = restore(tmp_path / name, home)
         assert (refused.returncode, why in refused.stderr) == (1, True), name
-    assert run.restore(copy, home, SECRET="wrong").returncode == 1
-    assert run.restore(home, home).returncode == 2
+    assert restore(copy, home, SECRET="wrong").returncode == 1
+    assert restore(home, home).returncode == 2
     connection = CipherFile(copy, SECRET.encode()).connect()
     connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    newer = run.restore(copy, home)
+    newer = restore(copy, home)
     assert (newer.returncode, "newer JobEngine" in newer.stderr) == (1, True)
     assert home.read_bytes() == before
     assert names_of(tmp_path, "jobs") == ["jobs.queuedb", "jobs.queuedb.lock"]
 
 
-def test_a_damaged_database_is_kept_with_its_log(tmp_path: Path, home: Path, run: Commands) -> None:
-    succeeded(run.backup(home, tmp_path / "copy"))
+def test_a_damaged_database_is_kept_with_its_log(tmp_path: Path, home: Path) -> None:
+    succeeded(backup(home, tmp_path / "copy"))
     damaged, log = bytes(100) + home.read_bytes()[100:], b"a log"
     home.write_bytes(damaged)
     home.with_name("jobs.queuedb-wal").write_bytes(log)
-    succeeded(run.restore(tmp_path / "copy", home))
+    succeeded(restore(tmp_path / "copy", home))
     kept = tmp_path / "jobs.queuedb.replaced-1"
     assert kept.read_bytes() == damaged
     assert kept.with_name(kept.name + "-wal").read_bytes() == log
     assert len(uids_in(home)) == JOBS
 
 
-def test_kill_9_during_a_backup_leaves_none_or_a_whole_one(
-    tmp_path: Path, home: Path, run: Commands, forks: Forks
-) -> None:
+def test_kill_9_during_a_backup_leaves_none_or_a_whole_one(tmp_path: Path, home: Path) -> None:
     copy, whole, cut = tmp_path / "copy", 0, 0
     with Server(tmp_path, CONFIG) as server:
-        for moment in spread(KILLS, lambda: succeeded(run.backup(home, copy))):
+        for kill in command.kills(KILLS, lambda: succeeded(backup(home, copy))):
             copy.unlink(missing_ok=True)
-            forks.killed("backup", str(copy), after=moment, DB_PATH=str(home))
+            kill("backup", str(copy), DB_PATH=str(home))
             left = names_of(tmp_path, "copy")
             assert left in ([], ["copy.partial"], ["copy"])
             cut += left == ["copy.partial"]
             if copy.exists():
                 whole += 1
-                run.verify(copy)
+                verify(copy)
         assert cut > 2, "it was killed at work"
-        succeeded(run.backup(home, copy, "--force"))
+        succeeded(backup(home, copy, "--force"))
         assert len(server.api().listed()) == JOBS
     assert len(uids_in(copy)) == JOBS
 
 
 def test_kill_9_during_a_restore_leaves_the_old_or_the_new(
-    tmp_path: Path, home: Path, original: tuple[Path, dict[str, Any]], run: Commands, forks: Forks
+    tmp_path: Path, home: Path, original: tuple[Path, dict[str, Any]]
 ) -> None:
     copy, other, target = (tmp_path / name for name in ("copy", "other", "target.queuedb"))
-    succeeded(run.backup(home, copy))
+    succeeded(backup(home, copy))
     old = in_hex(filled(tmp_path / "old", 1))
     shutil.copy(tmp_path / "old" / "jobs.queuedb", other)
     cut = 0
-    for moment in spread(KILLS, lambda: succeeded(run.restore(copy, tmp_path / "trial"))):
+    for kill in command.kills(KILLS, lambda: succeeded(restore(copy, tmp_path / "trial"))):
         for path in tmp_path.glob("target.queuedb*"):
             path.unlink()
         shutil.copy(other, target)
-        forks.killed("restore", str(copy), after=moment, DB_PATH=str(target))
+        kill("restore", str(copy), DB_PATH=str(target))
         cut += target.with_name("target.queuedb.partial").exists()
         assert uids_in(target) in (old, in_hex(original[1]))
     assert cut > 2, "it was killed at work"
@@ -352,26 +332,24 @@ def test_a_server_finishes_a_restore_that_was_cut_off(
     assert stored(tmp_path) == original[1]
 
 
-def test_two_backups_to_one_place_do_not_mix(tmp_path: Path, home: Path, run: Commands) -> None:
+def test_two_backups_to_one_place_do_not_mix(tmp_path: Path, home: Path) -> None:
     copy = tmp_path / "copy"
     met: list[str] = []
 
     def tell(_what: str, _done: int, _of: int) -> None:
         if not met:
-            met.append(run.backup(home, copy).stderr)
+            met.append(backup(home, copy).stderr)
 
     back_up(home, SECRET.encode(), copy, tell)
     assert "being written by another command" in met[0]
-    run.verify(copy)
+    verify(copy)
 
 
-def test_a_postgresql_is_backed_up_by_its_own_tools(
-    tmp_path: Path, cluster: Cluster, forks: Forks
-) -> None:
+def test_a_postgresql_is_backed_up_by_its_own_tools(tmp_path: Path, cluster: Cluster) -> None:
     url, to, dump = cluster.new_database(), cluster.new_database(), tmp_path / "dump"
     before = filled(tmp_path / "a", 500, DATABASE_URL=url)
     for name, place in (("backup", url), ("restore", to)):
-        refused = forks.run(name, str(dump), DATABASE_URL=place)
+        refused = command.run(name, str(dump), DATABASE_URL=place)
         assert refused.returncode == 2
         words = refused.stderr.partition(" with ")[2].split()
         tool = program(words[0])

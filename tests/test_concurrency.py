@@ -2,10 +2,10 @@
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.harness.client import JobDict
+from tests.harness.client import Api, JobDict
 from tests.harness.server import Server
 
 CLAIMERS = 8
@@ -19,20 +19,41 @@ def together(work: Callable[[int], None], threads: int) -> None:
 
 
 def create_all(server: Server, queue: str, jobs: int) -> list[str]:
-    api = server.api(queue)
-    return [api.made(content={"n": n}, priority=1 + n % 7)["uid"] for n in range(jobs)]
+    """One by one, and ten at once, by turns."""
+    api, made = server.api(queue), list[str]()
+    while len(made) < jobs:
+        made.append(api.made(priority=1 + len(made) % 7)["uid"])
+        several = min(10, jobs - len(made))
+        made += [job["uid"] for job in create_many(api, range(1, 1 + several))]
+    return made
+
+
+def create_many(api: Api, priorities: Iterable[int]) -> list[JobDict]:
+    drafts = [{"content": {}, "valid_for": 600, "priority": priority} for priority in priorities]
+    answer = api.send("PUT", "/api/v1/jobs/create", drafts)
+    assert answer.status == 201 or not drafts, answer
+    return answer.json() if drafts else []
 
 
 def work_off(server: Server, queue: str, more: threading.Event) -> list[str]:
-    """Claims and completes until the queue is empty and no more is to come; the uids."""
+    """Claims and completes until the queue is empty and no more is to come; the uids.
+
+    Every tenth is completed by itself, the others in the call that claims the one after.
+    """
     api, done = server.api(queue), list[str]()
+    completed = {"status": "complete"}
     while True:
         last_look = not more.is_set()
-        answer = api.next()
-        if answer.status == 200:
+        answer = api.send("GET", "/api/v1/jobs/next" + ("" if last_look else "?wait=1"))
+        while answer.status == 200:
             done.append(answer.json()["uid"])
-            assert api.update(done[-1], status="complete").status == 200
-        elif last_look:
+            path = f"/api/v1/jobs/{done[-1]}"
+            if len(done) % 10 == 0:
+                assert api.send("POST", path, completed).status == 200
+                break
+            answer = api.send("POST", path + "?next=1", completed)
+            assert answer.status in (200, 204), answer
+        if answer.status == 204 and last_look:
             return done
 
 
@@ -55,7 +76,7 @@ def test_8_claimers_over_5000_jobs_share_none_and_leave_none(server: Server, que
 def test_the_order_holds_over_1000_mixed_priorities(server: Server, queue: str) -> None:
     dice = random.Random(11)
     api = server.api(queue)
-    made = [api.made(priority=dice.randint(1, 100)) for _ in range(1000)]
+    made = create_many(api, (dice.randint(1, 100) for _ in range(1000)))
     expected = sorted(made, key=lambda job: -job["priority"])
     assert [api.next().json()["uid"] for _ in made] == [job["uid"] for job in expected]
     assert api.next().status == 204
@@ -65,8 +86,7 @@ def test_each_claimer_sees_priorities_fall(server: Server, queue: str) -> None:
     """With nothing created meanwhile, no later claim may get a higher priority."""
     dice = random.Random(12)
     api = server.api(queue)
-    for _ in range(500):
-        api.made(priority=dice.randint(1, 100))
+    create_many(api, (dice.randint(1, 100) for _ in range(500)))
     got: list[list[JobDict]] = [[] for _ in range(CLAIMERS)]
 
     def claim(number: int) -> None:

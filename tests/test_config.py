@@ -143,7 +143,7 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("? [a, b]\n: c", "line 1"),
         ("version: 1\n2020-99-99: 1", "it is not YAML"),
         ("version: 1\nport: !!int abc", "it is not YAML"),
-        ("[" * 3000, "it is nested too deeply"),
+        ("[" * 3000, "nest"),
     ],
 )
 def test_a_mistake_is_told_by_its_key(text: str, key: str) -> None:

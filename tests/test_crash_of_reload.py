@@ -9,14 +9,15 @@ from typing import Any
 from sqlalchemy import text
 
 from jobengine.config.settings import DatabaseUrl
-from jobengine.store.database import Use, open_database
+from jobengine.store.database import Use
+from jobengine.store.opening import open_database
 from tests.harness.client import Api
 from tests.harness.server import SECRET, Server
 from tests.test_reload import OPEN, hang_up
 
 # Of each kind and on each of the two databases: twenty of each kind in all.
 KILLS = 10
-REMOVED = 2000
+REMOVED = 1000
 BEFORE = f"version: 1\nqueues:\n  kept: {OPEN}\n  gone: {OPEN}\n  changed: {OPEN}\n"
 AFTER = f"version: 1\nqueues:\n  kept: {OPEN}\n  added: {OPEN}\n  changed: {{read: ['*']}}\n"
 _DRAFT = {"content": {}, "valid_for": 600, "priority": 50}

@@ -177,14 +177,19 @@ def test_a_full_disk_refuses_and_recovers_without_a_restart(
     two_queues = f"{CONFIG}  filling: {{read: ['*'], write: ['*']}}\n"
     with Server(small.folder / "data", two_queues) as server:
         api, filling = server.api(), server.api("filling")
+
+        def ready_when_stuffed() -> Answer:
+            # What is small may still fit, and make the server ready again for a moment.
+            filling.create({"filler": "x" * 30_000})
+            return ready(api)
+
         for _ in range(2):
             clients = [Client(server.api(), ledger, seed=number) for number in range(CLIENTS)]
             for client in clients:
                 client.start()
             clients[0].join(0.3)
             small.fill()
-            until_done(lambda: filling.create({"filler": "x" * 30_000}), 503)
-            assert kind(ready(api)) == "store-failed"
+            assert kind(until_done(ready_when_stuffed, 503)) == "store-failed"
             assert api.send("GET", "/livez").status == 200
             for client in clients:
                 client.stopping = True

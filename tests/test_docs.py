@@ -13,8 +13,9 @@ from jobengine.api import problems
 from jobengine.config.document import read_settings
 from jobengine.config.settings import Settings
 from jobengine.wsgi import Service
+from tests.harness import CHECKOUT
 from tests.harness.client import HttpTransport
-from tests.harness.server import CHECKOUT, Server
+from tests.harness.server import Server
 
 README = (CHECKOUT / "README.md").read_text()
 PAGES = [
@@ -29,7 +30,7 @@ def page(name: str) -> str:
 
 
 def test_every_route_and_method_is_documented(service: Service) -> None:
-    text = page("api.md") + page("administration.md")
+    text = page("api.md") + page("administration.md") + page("metrics.md")
     routes = inspect_routes(service.app)
     assert len(routes) >= 7
     for route in routes:
@@ -42,7 +43,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     text = page("configuration.md")
     for field in dataclasses.fields(Settings):
         assert f"| `{field.name}` |" in text
-        if field.name not in ("queues", "services", "admins"):
+        if field.name not in ("queues", "services", "admins", "metrics"):
             assert f"| `{field.name}` | {as_yaml(field.default)} |" in text
 
 

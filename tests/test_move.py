@@ -1,22 +1,28 @@
 """Moving house: an encrypted file to PostgreSQL, and back."""
 
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
-from jobengine.store.database import Use, open_database
+from jobengine.store.database import Use
 from jobengine.store.migrate import upgrade
 from jobengine.store.move import Move
+from jobengine.store.opening import open_database
+from jobengine.store.tables.history import Past, history
+from jobengine.store.tables.models import STATE_OF
 from tests.harness import command, depths
 from tests.harness.client import Api
 from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 
+LEADS = "the background duties are this server's"
 OPEN = "{read: ['*'], write: ['*']}"
 CONFIG = f"version: 1\nqueues:\n  q: {OPEN}\n  r: {OPEN}\n"
 
@@ -46,8 +52,43 @@ def filled(folder: Path, jobs: int = 0, **env: Any) -> list[Any]:
         return lists(server)
 
 
+def tried_again(server: Server) -> str:
+    """The uid of a job of the queue r that was put back, and claimed again."""
+    made = server.api("r").made("failed", priority=100)
+    server.api("r").update(made["uid"], status="queued")
+    assert server.api("r").next().json()["uid"] == made["uid"]
+    return str(made["uid"])
+
+
+def past(uid: str, place: Path | DatabaseUrl) -> Past:
+    """What happened to a job, as it is kept in a database at rest."""
+    with (
+        closing(open_database(place, SECRET.encode(), Use.LOOK)) as database,
+        database.readers.connect() as connection,
+    ):
+        found = history(connection, UUID(uid).bytes)
+    assert found is not None
+    return found.past()
+
+
 def lists(server: Server) -> list[Any]:
     return [server.api(name).listed() for name in ("q", "r")]
+
+
+def test_what_happened_to_a_job_moves_with_it(tmp_path: Path, url: str) -> None:
+    with Server(tmp_path, CONFIG) as server:
+        uid = tried_again(server)
+    file, back = tmp_path / "jobs.queuedb", tmp_path / "back.queuedb"
+    before = past(uid, file)
+    assert [STATE_OF[code].value for code, _, _ in before.steps] == [
+        "failed",
+        "queued",
+        "inprogress",
+    ]
+    assert move(url, DB_PATH=str(file)).returncode == 0
+    assert past(uid, DatabaseUrl(url)) == before
+    assert move(str(back), DATABASE_URL=url).returncode == 0
+    assert past(uid, back) == before
 
 
 def test_there_and_back_again(tmp_path: Path, url: str) -> None:
@@ -103,7 +144,8 @@ def test_nothing_moves_beside_a_live_server(tmp_path: Path, url: str) -> None:
         assert refused.returncode == 1
         assert "in use by process" in refused.stderr
     with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
-        server.wait_for("the background duties are this server's")
+        if LEADS not in [entry["event"] for entry in server.log]:
+            server.wait_for(LEADS)
         refused = move(url, DB_PATH=path)
         assert refused.returncode == 1
         assert "in use by a server" in refused.stderr

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness.server import CHECKOUT, SECRET, Server
+from tests.harness import CHECKOUT
+from tests.harness.server import SECRET, Server
 
 QUEUES = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n"
 
@@ -50,12 +51,16 @@ def alembic(folder: Path, *words: str, **env: str) -> subprocess.CompletedProces
     )
 
 
-def test_an_installed_wheel_serves_with_its_own_migrations(wheel: Path, tmp_path: Path) -> None:
+def test_an_installed_wheel_serves_with_its_own_migrations_and_pages(
+    wheel: Path, tmp_path: Path
+) -> None:
     assert (wheel / "jobengine" / "py.typed").exists()
     server = Server(tmp_path, QUEUES, PYTHONPATH=str(wheel))
     server.cwd = tmp_path
     with server:
         assert server.api().create().status == 201
+        for path in ("/docs", "/docs/style.css"):
+            assert server.http().send("GET", path, {}, None).status == 200
         opened = Path(f"/proc/{server.process.pid}/cwd").readlink()
         assert opened == tmp_path, "away from the checkout"
 

@@ -12,6 +12,7 @@ from tests.harness import command
 from tests.harness.client import Answer, Api
 from tests.harness.clock import FileClock
 from tests.harness.server import Server
+from tests.test_reload import hang_up
 
 CONFIG = """\
 version: 1
@@ -369,7 +370,7 @@ def test_queues_made_over_http_outlive_a_restart(own: Server) -> None:
     uid = own.api("made").create().json()["uid"]
     before = got(boss, "made")
     own.stop()
-    own.config.write_text(CONFIG.replace("version: 1", "version: 1\njob_keep_minutes: 7"))
+    hang_up(own, CONFIG.replace("version: 1", "version: 1\njob_keep_minutes: 7"))
     own.start()
     boss = own.api("", "boss")
     after = got(boss, "made")
@@ -385,9 +386,12 @@ def test_the_config_takes_a_queue_over(own: Server) -> None:
     boss = own.api("", "boss")
     put(boss, "made", {**RIGHTS, "job_keep_minutes": 7})
     uid = own.api("made").create().json()["uid"]
-    own.config.write_text(CONFIG + "  made: {read: [both], write: []}\n")
-    shown = command.run_beside(own, "config", "plan")
+    config = CONFIG + "  made: {read: [both], write: []}\n"
+    coming = own.config.with_name("coming.yml")
+    coming.write_text(config)
+    shown = command.run_beside(own, "config", "plan", "--config", str(coming))
     assert "= made" in shown.stdout
+    hang_up(own, config)
     assert own.wait_for("queue made over HTTP is the config's from now on")["queue"] == "made"
     own.wait_for("config applied")
     queue = got(boss, "made")
@@ -395,13 +399,13 @@ def test_the_config_takes_a_queue_over(own: Server) -> None:
     assert own.api("made").get(uid).status == 200
     assert put(boss, "made").status == 409
     assert boss.send("GET", "/api/v1/audit").json()[0]["action"] == "queue.taken_over"
-    own.config.write_text(CONFIG)
+    hang_up(own, CONFIG)
     own.wait_for("config applied")
     assert boss.send("GET", path("made")).status == 404
 
 
 def test_a_protected_queue_is_deleted_when_it_is_empty(own: Server) -> None:
-    own.config.write_text("protect_nonempty: true\n" + CONFIG)
+    hang_up(own, "protect_nonempty: true\n" + CONFIG)
     own.wait_for("config applied")
     boss = own.api("", "boss")
     put(boss, "made")
@@ -414,14 +418,14 @@ def test_a_protected_queue_is_deleted_when_it_is_empty(own: Server) -> None:
 
 
 def test_without_queues_in_the_config_those_made_over_http_are_kept(own: Server) -> None:
-    own.config.write_text("version: 1\nadmins: [boss]\nqueues: {}\n")
+    hang_up(own, "version: 1\nadmins: [boss]\nqueues: {}\n")
     own.wait_for("config applied")
     put(own.api("", "boss"), "made")
     own.stop()
     own.config.unlink()
     own.launch()
     assert own.result()[0] == 2, "a generated config would let everybody in"
-    own.config.write_text("version: 1\nadmins: [boss]\n")
+    hang_up(own, "version: 1\nadmins: [boss]\n")
     own.start()
     assert own.api("made").create().status == 201
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.harness.client import Answer, Api
 from tests.harness.server import Server
+from tests.test_reload import hang_up
 
 OPEN = "{read: ['*'], write: ['*']}"
 CONFIG = f"""\
@@ -85,7 +86,7 @@ def test_a_limit_changes_with_the_config(tmp_path: Path) -> None:
     with Server(tmp_path, CONFIG) as server:
         api = server.api("q", "one")
         assert calls(api, 6)[-1].status == 429
-        server.config.write_text(CONFIG.replace("5/h", "none"))
+        hang_up(server, CONFIG.replace("5/h", "none"))
         server.wait_for("config applied")
         assert api.next().status == 204
 

@@ -13,28 +13,25 @@ import pytest
 
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
-from jobengine.store.cipher import CipherFile
-from jobengine.store.database import Use, open_database
+from jobengine.store.database import Use
 from jobengine.store.migrate import downgrade, upgrade
-from jobengine.store.sealed import key_prefix
+from jobengine.store.opening import open_database
+from jobengine.store.postgresql.sealed import key_prefix
+from jobengine.store.sqlcipher.cipher import CipherFile
 from tests.conftest import Databases
+from tests.harness import CHECKOUT, command
 from tests.harness.filling import CONFIG, Creator, filled, stored
-from tests.harness.forks import Forks, spread
 from tests.harness.postgresql import Cluster
-from tests.harness.server import CHECKOUT, SECRET, Server
+from tests.harness.server import SECRET, Server
 from tests.test_backup import in_hex, names_of, succeeded
 
 NEW, OTHER = "a new secret", "yet another secret"
 KILLS = 20
-JOBS = 2500
-
-pytestmark = pytest.mark.usefixtures("keys_once")
+JOBS = 1000
 
 
-def rekey(
-    forks: Forks, database: Path | str, secret: str = SECRET, new: str = NEW
-) -> "CompletedProcess[str]":
-    return forks.run("rekey", **at(database), SECRET=secret, NEW_SECRET=new)
+def rekey(database: Path | str, secret: str = SECRET, new: str = NEW) -> "CompletedProcess[str]":
+    return command.run("rekey", **at(database), SECRET=secret, NEW_SECRET=new)
 
 
 def at(database: Path | str) -> dict[str, str]:
@@ -57,11 +54,9 @@ def env(request: pytest.FixtureRequest, databases: Databases, tmp_path: Path) ->
     return {"DB_PATH": str(tmp_path / "jobs.queuedb"), **databases.env(request.param)}
 
 
-def test_the_new_secret_opens_and_the_old_one_does_not(
-    tmp_path: Path, env: dict[str, Any], forks: Forks
-) -> None:
+def test_the_new_secret_opens_and_the_old_one_does_not(tmp_path: Path, env: dict[str, Any]) -> None:
     before = filled(tmp_path, 700, **env)
-    changed = forks.run("rekey", **env, NEW_SECRET=NEW)
+    changed = command.run("rekey", **env, NEW_SECRET=NEW)
     assert succeeded(changed).startswith("700 jobs in 1 queue(s) are under the new SECRET")
     assert "secret" not in changed.stderr
     assert stored(tmp_path, SECRET=NEW, **env) == before
@@ -69,50 +64,48 @@ def test_the_new_secret_opens_and_the_old_one_does_not(
     old.launch()
     code, printed = old.result()
     assert (code, "SECRET does not open" in printed) == (1, True)
-    again = forks.run("rekey", **env, NEW_SECRET=NEW)
+    again = command.run("rekey", **env, NEW_SECRET=NEW)
     assert "nothing to do" in succeeded(again)
-    wrong = forks.run("rekey", **env, SECRET="wrong", NEW_SECRET=OTHER)
+    wrong = command.run("rekey", **env, SECRET="wrong", NEW_SECRET=OTHER)
     assert (wrong.returncode, "SECRET does not open" in wrong.stderr) == (1, True)
     (tmp_path / "new").write_text(OTHER + "\n")
-    once_more = forks.run("rekey", **env, SECRET=NEW, NEW_SECRET_FILE=str(tmp_path / "new"))
+    once_more = command.run("rekey", **env, SECRET=NEW, NEW_SECRET_FILE=str(tmp_path / "new"))
     succeeded(once_more)
-    assert forks.run("verify", **env, SECRET=NEW).returncode == 1
-    succeeded(forks.run("verify", **env, SECRET=OTHER))
+    assert command.run("verify", **env, SECRET=NEW).returncode == 1
+    succeeded(command.run("verify", **env, SECRET=OTHER))
 
 
-def test_what_a_rekey_refuses(tmp_path: Path, forks: Forks) -> None:
+def test_what_a_rekey_refuses(tmp_path: Path) -> None:
     path = tmp_path / "jobs.queuedb"
     with Server(tmp_path, CONFIG):
-        in_use = rekey(forks, path)
+        in_use = rekey(path)
         assert (in_use.returncode, "in use by process" in in_use.stderr) == (1, True)
     before = path.read_bytes()
-    assert rekey(forks, path, new=SECRET).returncode == 2
-    both = forks.run("rekey", DB_PATH=str(path), NEW_SECRET=NEW, NEW_SECRET_FILE="file")
+    assert rekey(path, new=SECRET).returncode == 2
+    both = command.run("rekey", DB_PATH=str(path), NEW_SECRET=NEW, NEW_SECRET_FILE="file")
     assert (both.returncode, "one of the two" in both.stderr) == (2, True)
-    none = forks.run("rekey", DB_PATH=str(path))
+    none = command.run("rekey", DB_PATH=str(path))
     assert (none.returncode, "NEW_SECRET is not set" in none.stderr) == (1, True)
-    assert rekey(forks, tmp_path / "absent").returncode == 1
+    assert rekey(tmp_path / "absent").returncode == 1
     reader = CipherFile(path, SECRET.encode())
     with reader.snapshot():
-        read = rekey(forks, path)
+        read = rekey(path)
         assert (read.returncode, "another process" in read.stderr) == (1, True)
     damaged = bytearray(before)
     damaged[-100] ^= 1
     path.write_bytes(damaged)
-    assert rekey(forks, path).returncode == 1
+    assert rekey(path).returncode == 1
     assert path.read_bytes() == damaged
     assert [name for name in names_of(tmp_path, "jobs") if "partial" in name] == []
 
 
-def test_nothing_of_the_old_file_is_left_and_the_log_is_in_the_new_one(
-    tmp_path: Path, forks: Forks
-) -> None:
+def test_nothing_of_the_old_file_is_left_and_the_log_is_in_the_new_one(tmp_path: Path) -> None:
     server = Server(tmp_path, CONFIG).start()
     made = server.api().made(content={"in": "the log"})
     server.kill()
     path = tmp_path / "jobs.queuedb"
     salt = path.read_bytes()[:16]
-    succeeded(rekey(forks, path))
+    succeeded(rekey(path))
     assert names_of(tmp_path, "jobs") == ["jobs.queuedb", "jobs.queuedb.lock", "jobs.queuedb.sock"]
     assert path.read_bytes()[:16] != salt
     assert stored(tmp_path, SECRET=NEW) == {made["uid"]: made}
@@ -148,17 +141,15 @@ def test_the_new_secret_is_asked_for_twice_at_a_terminal(tmp_path: Path) -> None
     assert opens(tmp_path / "jobs.queuedb", NEW)
 
 
-def test_kill_9_during_a_rekey_leaves_a_file_that_one_secret_opens(
-    tmp_path: Path, forks: Forks
-) -> None:
+def test_kill_9_during_a_rekey_leaves_a_file_that_one_secret_opens(tmp_path: Path) -> None:
     jobs = in_hex(filled(tmp_path / "a", JOBS))
     spare, trial, target = (tmp_path / name for name in ("spare", "trial", "jobs.queuedb"))
     shutil.copy(tmp_path / "a" / "jobs.queuedb", spare)
     shutil.copy(spare, trial)
     cut = 0
-    for moment in spread(KILLS, lambda: succeeded(rekey(forks, trial))):
+    for kill in command.kills(KILLS, lambda: succeeded(rekey(trial))):
         shutil.copy(spare, target)
-        forks.killed("rekey", **at(target), NEW_SECRET=NEW, after=moment)
+        kill("rekey", **at(target), NEW_SECRET=NEW)
         cut += target.with_name("jobs.queuedb.partial").exists()
         those = [secret for secret in (SECRET, NEW) if opens(target, secret)]
         assert len(those) == 1, "exactly one"
@@ -168,7 +159,7 @@ def test_kill_9_during_a_rekey_leaves_a_file_that_one_secret_opens(
             assert connection.execute("PRAGMA cipher_integrity_check").fetchall() == []
     assert cut > 2, "it was killed at work"
     shutil.copy(spare, target)
-    succeeded(rekey(forks, target))
+    succeeded(rekey(target))
     assert not target.with_name("jobs.queuedb.partial").exists()
 
 
@@ -185,7 +176,7 @@ def contents(url: str, secret: str) -> dict[str, bytes] | None:
 
 
 def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
-    tmp_path: Path, cluster: Cluster, forks: Forks
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     """And to the old one, too, until the key of that is gone, which is the end."""
     url = cluster.new_database()
@@ -196,10 +187,10 @@ def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
     cluster.execute_in(url, "CREATE TABLE keys AS TABLE master_key")
     cluster.execute_in(url, "CREATE TABLE ends AS TABLE audit_head")
     cut = 0
-    for moment in spread(KILLS, lambda: succeeded(rekey(forks, url))):
+    for kill in command.kills(KILLS, lambda: succeeded(rekey(url))):
         for table, copy in (("job", "jobs"), ("master_key", "keys"), ("audit_head", "ends")):
             cluster.execute_in(url, f"TRUNCATE {table}; INSERT INTO {table} TABLE {copy}")
-        forks.killed("rekey", **at(url), NEW_SECRET=NEW, after=moment)
+        kill("rekey", **at(url), NEW_SECRET=NEW)
         keys = cluster.execute_in(url, "SELECT id FROM master_key ORDER BY id")
         old, new = contents(url, SECRET), contents(url, NEW)
         assert [key for (key,) in keys] == [1] * (old is not None) + [2] * (new is not None)
@@ -208,20 +199,18 @@ def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
         if len(keys) == 2:
             cut += 1
             if cut % 4 == 0:
-                succeeded(rekey(forks, url))
+                succeeded(rekey(url))
                 assert (contents(url, SECRET), contents(url, NEW)) == (None, before)
     assert cut > 2, "it was killed at work"
 
 
-def test_a_rekey_beside_servers_that_go_on_serving(
-    tmp_path: Path, cluster: Cluster, forks: Forks
-) -> None:
+def test_a_rekey_beside_servers_that_go_on_serving(tmp_path: Path, cluster: Cluster) -> None:
     url = cluster.new_database()
     before = filled(tmp_path / "a", 1000, DATABASE_URL=url)
     with Server(tmp_path / "a", CONFIG, DATABASE_URL=url) as server:
         other = Server(tmp_path / "b", CONFIG, DATABASE_URL=url).start()
         with Creator(server.api(), "one") as one, Creator(other.api(), "other") as two:
-            first = rekey(forks, url)
+            first = rekey(url)
             assert (first.returncode, "stop every server" in first.stderr) == (1, True)
             uid = next(iter(before))
             assert server.api().get(uid).json() == before[uid]
@@ -232,19 +221,19 @@ def test_a_rekey_beside_servers_that_go_on_serving(
         assert len(made) > 40
         listed = {job["uid"]: job for job in server.api().listed()}
         assert listed == before | made
-        again = rekey(forks, url)
+        again = rekey(url)
         assert again.returncode == 1
-    succeeded(rekey(forks, url))
+    succeeded(rekey(url))
     assert contents(url, SECRET) is None
     assert stored(tmp_path / "a", DATABASE_URL=url, SECRET=NEW) == before | made
 
 
-def test_nothing_of_the_old_key_is_left(tmp_path: Path, cluster: Cluster, forks: Forks) -> None:
+def test_nothing_of_the_old_key_is_left(tmp_path: Path, cluster: Cluster) -> None:
     url = cluster.new_database()
     filled(tmp_path, 50, DATABASE_URL=url)
     ((old_salt, old_canary),) = cluster.execute_in(url, "SELECT salt, canary FROM master_key")
-    succeeded(rekey(forks, url))
-    assert "nothing to do" in succeeded(rekey(forks, url))
+    succeeded(rekey(url))
+    assert "nothing to do" in succeeded(rekey(url))
     ((key_id, wrapped),) = cluster.execute_in(url, "SELECT id, wrapped FROM master_key")
     assert (key_id, wrapped) == (2, None)
     sealed = cluster.execute_in(url, "SELECT DISTINCT substr(content, 1, 2) FROM job")
@@ -257,61 +246,59 @@ def test_nothing_of_the_old_key_is_left(tmp_path: Path, cluster: Cluster, forks:
     assert old_canary not in table
 
 
-def test_a_rekey_that_was_begun_may_go_to_another_secret(
-    tmp_path: Path, cluster: Cluster, forks: Forks
-) -> None:
+def test_a_rekey_that_was_begun_may_go_to_another_secret(tmp_path: Path, cluster: Cluster) -> None:
     url = cluster.new_database()
     filled(tmp_path, 300, DATABASE_URL=url)
     before = contents(url, SECRET)
     with closing(open_database(DatabaseUrl(url), SECRET.encode())):  # as a server has it open
-        assert rekey(forks, url).returncode == 1
-        assert rekey(forks, url, "wrong", OTHER).returncode == 1
-        assert rekey(forks, url, SECRET, OTHER).returncode == 1
+        assert rekey(url).returncode == 1
+        assert rekey(url, "wrong", OTHER).returncode == 1
+        assert rekey(url, SECRET, OTHER).returncode == 1
     assert contents(url, NEW) is None
-    part = forks.run("verify", **at(url), SECRET=NEW)
+    part = command.run("verify", **at(url), SECRET=NEW)
     assert (part.returncode, "a part" in part.stderr) == (1, True)
     for secret in (SECRET, OTHER):
         assert contents(url, secret) == before
-    succeeded(rekey(forks, url, SECRET, OTHER))
+    succeeded(rekey(url, SECRET, OTHER))
     assert contents(url, OTHER) == before
 
 
 def test_a_content_that_cannot_be_opened_keeps_the_old_key(
-    tmp_path: Path, cluster: Cluster, forks: Forks
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     url = cluster.new_database()
     uid, *_ = filled(tmp_path, 300, DATABASE_URL=url)
     flip = "UPDATE job SET content = set_byte(content, 20, get_byte(content, 20) # 1)"
     of_it = f"uid = '\\x{uid.replace('-', '')}'"
     cluster.execute_in(url, f"{flip} WHERE {of_it}")
-    refused = rekey(forks, url)
+    refused = rekey(url)
     assert (refused.returncode, uid in refused.stderr) == (1, True)
     for secret in (SECRET, NEW):
-        checked = forks.run("verify", **at(url), SECRET=secret)
+        checked = command.run("verify", **at(url), SECRET=secret)
         assert (checked.returncode, checked.stderr.count("damaged")) == (1, 1)
         assert uid in checked.stderr
     cluster.execute_in(url, f"DELETE FROM job WHERE {of_it}")  # noqa: S608  a uid
-    succeeded(rekey(forks, url))
+    succeeded(rekey(url))
     assert len(contents(url, NEW) or ()) == 299
 
 
 def test_a_schema_that_knows_one_key_is_migrated_with_no_server_there(
-    tmp_path: Path, cluster: Cluster, forks: Forks
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     url = cluster.new_database()
     filled(tmp_path, 10, DATABASE_URL=url)
     before = contents(url, SECRET)
     with closing(open_database(DatabaseUrl(url), SECRET.encode())) as database:
         downgrade(database, "0003")
-        refused = rekey(forks, url)
+        refused = rekey(url)
         assert (refused.returncode, "stop every server" in refused.stderr) == (1, True)
-    succeeded(rekey(forks, url))
+    succeeded(rekey(url))
     assert contents(url, NEW) == before
 
 
-def test_a_database_that_no_server_has_used_is_left_alone(cluster: Cluster, forks: Forks) -> None:
+def test_a_database_that_no_server_has_used_is_left_alone(cluster: Cluster) -> None:
     url = cluster.new_database()
-    refused = rekey(forks, url)
+    refused = rekey(url)
     assert (refused.returncode, "no queues and jobs" in refused.stderr) == (1, True)
     with closing(open_database(DatabaseUrl(url), NEW.encode())) as database:
         upgrade(database)

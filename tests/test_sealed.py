@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobengine.domain.errors import StoreFailed
-from jobengine.store.sealed import SealedContents, master_key
+from jobengine.store.postgresql.sealed import SealedContents, master_key
 
 UID, OTHER = bytes(range(16)), bytes(range(1, 17))
 KEY = bytes(range(32))

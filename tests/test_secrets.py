@@ -194,3 +194,24 @@ def test_an_error_of_the_file_shows_no_payload(tmp_path: Path) -> None:
         assert 503 in {answer.status for answer in answers}
     assert "commit failed" in server.stderr
     assert found_in(server.stderr) == []
+
+
+def test_every_database_has_a_salt_of_its_own(tmp_path: Path, cluster: Cluster) -> None:
+    salts = []
+    for name in ("one", "two"):
+        url = cluster.new_database()
+        salts.append(made_by_a_server(tmp_path / name).read_bytes()[:16])
+        made_by_a_server(tmp_path / f"{name} on postgresql", DATABASE_URL=url)
+        ((salt,),) = cluster.execute_in(url, "SELECT salt FROM master_key")
+        salts.append(bytes(salt))
+    assert {len(salt) for salt in salts} == {16}
+    assert len(set(salts)) == 4
+
+
+def made_by_a_server(folder: Path, **env: Any) -> Path:
+    """A database that a server has made, executed: others get a salt that tests know."""
+    server = Server(folder, CONFIG, **env)
+    server.executed = True
+    with server:
+        server.api().made()
+    return server.database

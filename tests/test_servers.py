@@ -19,13 +19,14 @@ import pytest
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import SteeredSource, SystemSource
 from jobengine.domain.errors import CannotOpen
-from jobengine.store.database import open_database
-from jobengine.store.link import Link
+from jobengine.store.opening import open_database
+from jobengine.store.postgresql.link import Link
 from jobengine.wsgi import Service
 from tests.conftest import launch_in
+from tests.harness import CHECKOUT
 from tests.harness.client import Api, WsgiTransport
 from tests.harness.postgresql import Cluster
-from tests.harness.server import CHECKOUT, SECRET, Server
+from tests.harness.server import SECRET, Server
 from tests.test_concurrency import CLAIMERS, JOBS, create_all, work_off
 
 OPEN = "{read: ['*'], write: ['*']}"
@@ -308,7 +309,7 @@ def test_a_wrong_secret_is_refused_and_nothing_is_touched(
 
 
 def test_an_old_postgresql_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobengine.store.postgresql._OLDEST_VERSION", 99)
+    monkeypatch.setattr("jobengine.store.postgresql.database._OLDEST_VERSION", 99)
     with pytest.raises(CannotOpen, match="expected 99 or newer"):
         open_database(DatabaseUrl(url), b"secret")
 

@@ -20,19 +20,23 @@ from jobengine.domain.errors import CannotOpen
 from jobengine.domain.job import State
 from jobengine.domain.key import Key
 from jobengine.domain.queue import Queue
-from jobengine.store import depths, migrate, reads, statements
-from jobengine.store.api_keys import add_key
-from jobengine.store.audit import record
-from jobengine.store.batch import Batch
+from jobengine.domain.user import Role, User
+from jobengine.store import browse, migrate, reads
 from jobengine.store.contents import Plain
-from jobengine.store.lock import StoreLock
 from jobengine.store.migrate import downgrade, upgrade
-from jobengine.store.models import COMPLETE, FAILED, metadata
-from jobengine.store.operations import Create, NewJob
-from jobengine.store.queues import Times, WantedQueue, reconcile
 from jobengine.store.reads import HEAD, Slice
-from jobengine.store.sqlcipher import SqlcipherFile
-from jobengine.store.sweeps import expire
+from jobengine.store.sqlcipher.database import SqlcipherFile
+from jobengine.store.sqlcipher.lock import StoreLock
+from jobengine.store.tables import depths, history, people, statements
+from jobengine.store.tables.api_keys import add_key
+from jobengine.store.tables.audit import record
+from jobengine.store.tables.models import COMPLETE, FAILED, job, metadata
+from jobengine.store.tables.queues import Times, WantedQueue, reconcile
+from jobengine.store.tables.sweeps import expire
+from jobengine.store.tables.tally import Tally
+from jobengine.store.writing.batch import Batch
+from jobengine.store.writing.operations import Create, NewJob
+from jobengine.store.writing.unwritten import Unwritten
 
 Q = WantedQueue("q", frozenset({"r"}), frozenset(), 600, 3600)
 QUEUE = Queue(1, "q", frozenset(), frozenset(), 600, 3600)
@@ -53,13 +57,17 @@ def fill(engine: Engine, jobs: int) -> None:
             NewJob(n.to_bytes(16), 1 + n % 100, 1000, 2000, 1000, b'{"n":%d}' % n)
             for n in range(jobs)
         ]
-        Batch(connection, Plain(), 1000).run([Create(QUEUE, new)])
+        batch = Batch(connection, Plain(), 1000)
+        batch.run([Create(QUEUE, new)])
         connection.exec_driver_sql("UPDATE job SET state = id % 4")
         connection.exec_driver_sql(
             "INSERT OR IGNORE INTO master_key (id, salt, canary) VALUES (1, x'00', x'01')"
         )
         add_key(connection, Key("k", "r", b"digest", 1000))
+        people.add_user(connection, User("u", Role.VIEWER, reveal=False, created=1000), "hash")
+        people.add_session(connection, people.Session(b"digest", "u", 1000, 2000))
         record(connection, Plain(), [Act(Actor("me"), "key.created", "k")], 1000)
+        Unwritten().join(connection, batch.tally, 1000, 0)
 
 
 def rows(engine: Engine) -> dict[str, list[Any]]:
@@ -235,13 +243,7 @@ def plan(connection: Connection, statement: Any, binds: dict[str, Any]) -> str:
 
 
 SLICE = reads._binds(Slice(QUEUE, None, HEAD, 10**9), 1500, 100)
-CHANGE = {
-    "job_id": 1,
-    "new_state": 0,
-    "new_priority": 1,
-    "new_last_updated": 2000,
-    "new_timeout_time": 2000,
-}
+CHANGE = {"job_id": 1, "new_priority": 1, "new_timeout_time": 2000}
 DEPTH = {
     "of_queue": 1,
     "more_queued": 1,
@@ -249,6 +251,7 @@ DEPTH = {
     "more_complete": 0,
     "more_failed": 0,
 }
+RANGE = {"of_queue": 1, "of_state": 0, "of_priority": 50, "first": 1, "last": 999, "limit": 8}
 HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "head": (statements.HEAD, {"of_queue": 1, "now": 1500, "limit": 10}, "job_claim"),
     "touched": (statements.TOUCHED.statement(1), {"value_0": b"x" * 16}, "job_uid"),
@@ -262,7 +265,17 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "expire": (statements.EXPIRE, {"now": 1500, "limit": 10}, "job_expire"),
     "fail": (
         statements.FAIL.statement(2),
-        {"value_0": 1, "value_1": 2, "before": 1500, "window": 600},
+        {"value_0": 1, "value_1": 2, "window": 600},
+        "PRIMARY KEY",
+    ),
+    "in progress": (
+        statements.IN_PROGRESS.statement(2),
+        {"value_0": 1, "value_1": 2},
+        "PRIMARY KEY",
+    ),
+    "beat": (
+        statements.BEAT.statement(2),
+        {"value_0": 1, "value_1": 2, "new_last_updated": 2000},
         "PRIMARY KEY",
     ),
     "overdue": (reads._OVERDUE, {"queue_id": 1, "before": 1500, "limit": 10}, "job_claim"),
@@ -274,6 +287,23 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "oldest queued": (reads._FIRST_BELOW, {"queue_id": 1, "priority": 50}, "job_claim"),
     "depth": (depths._ADD, DEPTH, "PRIMARY KEY"),
     "get": (reads._GET, {"uid": b"x" * 16}, "job_uid"),
+    "ids upwards": (browse._UPWARDS, RANGE, "job_claim"),
+    "ids downwards": (browse._DOWNWARDS, RANGE, "job_claim"),
+    "next priority": (
+        browse._NEXT_PRIORITY,
+        {"of_queue": 1, "of_state": 0, "highest": 100},
+        "job_claim",
+    ),
+    "jobs of a page": (browse._JOBS.statement(2), {"value_0": 1, "value_1": 2}, "PRIMARY KEY"),
+    "lowest id": (browse._LOWEST, {}, "SEARCH job"),
+    "highest id": (browse._HIGHEST, {}, "SEARCH job"),
+    "created": (browse._CREATED, {"first": 5}, "PRIMARY KEY"),
+    "history": (history.OF_UID, {"uid": b"x" * 16}, "job_uid"),
+    "found": (
+        browse._BY_UID.order_by(job.c.uid.desc()).limit(9),
+        {"low": b"\0" * 16, "high": b"\xff" * 16},
+        "job_uid",
+    ),
     **{f"list {state}": (reads._page(state), SLICE, "job_claim") for state in (None, *State)},
     **{f"keys {state}": (reads._keys(state), SLICE, "job_claim") for state in (None, *State)},
 }
@@ -306,7 +336,9 @@ def fill_plainly(connection: Connection, jobs: int) -> None:
         " VALUES (1, 'q', '[]', '[]', 600, 3600)"
     )
     connection.exec_driver_sql(
-        "INSERT INTO job VALUES (NULL, ?, 1, ?, ?, 1000, 1000, 2000, 1000, x'7b7d')",
+        "INSERT INTO job (uid, queue_id, state, priority,"
+        " created, last_updated, timeout_time, valid_for, content)"
+        " VALUES (?, 1, ?, ?, 1000, 1000, 2000, 1000, x'7b7d')",
         [(next(numbers).to_bytes(16), n % 4, 1 + n % 100) for n in range(jobs)],
     )
 
@@ -314,10 +346,12 @@ def fill_plainly(connection: Connection, jobs: int) -> None:
 def test_the_sweep_of_a_chunk_touches_no_more_than_its_limit(file: SqlcipherFile) -> None:
     upgrade(file)
     fill(file.writer, 100)
+    tally = Tally()
     with file.writer.begin() as connection:
-        assert expire(connection, 2000, 10).total() == 0
-        assert expire(connection, 2001, 10).total() == 10
-        assert expire(connection, 2001, 100) == {1: 15}, "25 jobs were queued"
+        assert expire(connection, tally, 2000, 10).total() == 0
+        assert expire(connection, tally, 2001, 10).total() == 10
+        assert expire(connection, tally, 2001, 100) == {1: 15}, "25 jobs were queued"
+    assert tally.expired == {1: 25}
 
 
 def test_the_key_is_sqlciphers_own(tmp_path: Path) -> None:

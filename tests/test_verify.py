@@ -9,20 +9,22 @@ from typing import Any
 import pytest
 from sqlcipher3 import dbapi2 as sqlcipher
 
+from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
-from jobengine.store.cipher import CipherFile
-from jobengine.store.integrity import check
-from jobengine.store.wal import damage_of_log
+from jobengine.store.database import Use
+from jobengine.store.migrate import downgrade
+from jobengine.store.opening import open_database
+from jobengine.store.sqlcipher.cipher import CipherFile
+from jobengine.store.sqlcipher.integrity import check
+from jobengine.store.sqlcipher.wal import damage_of_log
+from tests.harness import command
 from tests.harness.filling import CONFIG, Creator, fill, filled
-from tests.harness.forks import Forks
 from tests.harness.postgresql import Cluster
 from tests.harness.server import SECRET, Server
 from tests.test_backup import succeeded
 
 PAGE = 4096
 KEY = SECRET.encode()
-
-pytestmark = pytest.mark.usefixtures("keys_once")
 
 
 @pytest.fixture(scope="module")
@@ -69,11 +71,11 @@ def damage(path: Path) -> list[str]:
 
 
 def test_a_sound_database_is_said_to_be_sound(
-    tmp_path: Path, forks: Forks, original: tuple[bytes, dict[str, Any]]
+    tmp_path: Path, original: tuple[bytes, dict[str, Any]]
 ) -> None:
     path = tmp_path / "jobs.queuedb"
     path.write_bytes(original[0])
-    said = succeeded(forks.run("verify", "--db", str(path)))
+    said = succeeded(command.run("verify", "--db", str(path)))
     assert said == "501 jobs in 1 queue(s): nothing is damaged\n"
     assert [each.name for each in tmp_path.iterdir()] == ["jobs.queuedb"], "it is only looked at"
 
@@ -101,20 +103,20 @@ def test_a_file_that_was_cut_grown_or_mixed_is_found(
 
 
 def test_the_command_tells_all_that_is_wrong_and_exits_1(
-    tmp_path: Path, forks: Forks, original: tuple[bytes, dict[str, Any]]
+    tmp_path: Path, original: tuple[bytes, dict[str, Any]]
 ) -> None:
     path, data = tmp_path / "jobs.queuedb", original[0]
-    path.write_bytes(flipped(flipped(data, 8 * 7 * PAGE), 8 * 20 * PAGE + 99))
-    found = forks.run("verify", "--db", str(path))
+    path.write_bytes(flipped(flipped(data, 8 * 7 * PAGE), 8 * 29 * PAGE + 99))
+    found = command.run("verify", "--db", str(path))
     assert found.returncode == 1
     assert "2 thing(s) are wrong" in found.stderr
+    assert "page 30" in found.stderr
     assert "page 8" in found.stderr
-    assert "page 21" in found.stderr
-    wrong = forks.run("verify", "--db", str(path), SECRET="wrong")
+    wrong = command.run("verify", "--db", str(path), SECRET="wrong")
     assert (wrong.returncode, "SECRET does not open" in wrong.stderr) == (1, True)
-    absent = forks.run("verify", "--db", str(tmp_path / "absent"))
+    absent = command.run("verify", "--db", str(tmp_path / "absent"))
     assert (absent.returncode, "is not there" in absent.stderr) == (1, True)
-    assert forks.run("verify", DATABASE_URL="mysql://host/db").returncode == 2
+    assert command.run("verify", DATABASE_URL="mysql://host/db").returncode == 2
 
 
 def test_what_does_not_fit_together_is_found(
@@ -135,13 +137,13 @@ def test_what_does_not_fit_together_is_found(
     assert "never used" in damage(path)[0]
 
 
-def test_no_false_alarm_beside_a_server_under_load(tmp_path: Path, forks: Forks) -> None:
+def test_no_false_alarm_beside_a_server_under_load(tmp_path: Path) -> None:
     with Server(tmp_path, CONFIG) as server:
         fill(server.api(), 2000)
         with Creator(server.api(), "live") as load:
             before = len(load.acknowledged)
             for _ in range(3):
-                succeeded(forks.run("verify", DB_PATH=str(server.database)))
+                succeeded(command.run("verify", DB_PATH=str(server.database)))
             assert len(load.acknowledged) > before, "and it goes on serving"
 
 
@@ -230,11 +232,11 @@ def look(server: Server, jobs: dict[str, Any]) -> int:
 
 
 def test_every_damaged_content_on_postgresql_is_told_by_its_uid(
-    tmp_path: Path, cluster: Cluster, forks: Forks
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     url = cluster.new_database()
     uids = list(filled(tmp_path, 1300, DATABASE_URL=url))
-    assert "1,300 jobs in 1 queue(s): nothing" in succeeded(forks.run("verify", DATABASE_URL=url))
+    assert "1,300 jobs in 1 queue(s): nothing" in succeeded(command.run("verify", DATABASE_URL=url))
     flip = "UPDATE job SET content = set_byte(content, {at}, get_byte(content, {at}) # 1)"
     damaged = []
     dice = random.Random(3)
@@ -247,7 +249,7 @@ def test_every_damaged_content_on_postgresql_is_told_by_its_uid(
     cluster.execute_in(url, swap.format(in_sql(one), in_sql(other)))
     damaged.append(other)
     with Server(tmp_path, CONFIG, DATABASE_URL=url) as server:
-        found = forks.run("verify", "--database-url", url)
+        found = command.run("verify", "--database-url", url)
         assert server.api().get(other).status == 503
     assert found.returncode == 1
     assert f"{len(set(damaged))} thing(s) are wrong" in found.stderr
@@ -255,12 +257,24 @@ def test_every_damaged_content_on_postgresql_is_told_by_its_uid(
         assert uid in found.stderr
 
 
+def test_a_database_of_a_version_before_is_checked_as_it_is(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    url = cluster.new_database()
+    filled(tmp_path, 3, DATABASE_URL=url)
+    with closing(open_database(DatabaseUrl(url), SECRET.encode(), Use.ALONE)) as database:
+        downgrade(database, "0004")
+    assert "3 jobs in 1 queue(s): nothing" in succeeded(command.run("verify", DATABASE_URL=url))
+    with Server(tmp_path, CONFIG, DATABASE_URL=url) as server:
+        assert len(server.api().listed()) == 3
+
+
 def in_sql(uid: str) -> str:
     return "\\x" + uid.replace("-", "")
 
 
 def test_what_does_not_fit_together_on_postgresql_is_found(
-    tmp_path: Path, cluster: Cluster, forks: Forks
+    tmp_path: Path, cluster: Cluster
 ) -> None:
     url = cluster.new_database()
     filled(tmp_path, 3, DATABASE_URL=url)
@@ -272,9 +286,9 @@ def test_what_does_not_fit_together_on_postgresql_is_found(
         f"ALTER TABLE job ADD CONSTRAINT job_queue_id_fkey {key}",
     ):
         cluster.execute_in(url, statement)
-    found = forks.run("verify", DATABASE_URL=url)
+    found = command.run("verify", DATABASE_URL=url)
     assert found.returncode == 1
     assert found.stderr.count("queue 1 that is not there") == 3
     assert "job_queue_id_fkey is not validated" in found.stderr
-    empty = forks.run("verify", DATABASE_URL=cluster.new_database())
+    empty = command.run("verify", DATABASE_URL=cluster.new_database())
     assert (empty.returncode, "no queues and jobs" in empty.stderr) == (1, True)

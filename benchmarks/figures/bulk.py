@@ -9,9 +9,9 @@ from benchmarks.figure import Figure, Result, Scale, in_turn
 from benchmarks.load import BULK, load
 from benchmarks.peers import pgboss
 from benchmarks.service import SECRET, fill, serving
-from jobengine.store import statements
 from jobengine.store.migrate import upgrade
-from jobengine.store.sqlcipher import SqlcipherFile
+from jobengine.store.sqlcipher.database import SqlcipherFile
+from jobengine.store.tables import statements
 
 _CLIENTS = 4
 _CLAIMS = 100_000  # more jobs a second than a bulk claim can use up
@@ -46,7 +46,10 @@ def _raw_rate(folder: Path, scale: Scale) -> float:
     now, jobs, spent = int(time.time()), 0, 0.0
     while spent < scale.seconds:
         rows = [
-            (uuid_utils.uuid7().bytes, 1, 0, 50, now, now, now + 600, 600, b'{"job":"content"}')
+            (
+                *(uuid_utils.uuid7().bytes, 1, 0, 50, now, now, now + 600, 600),
+                *(b'{"job":"content"}', now, "both", 0, now, "both", "both", None),
+            )
             for _ in range(BULK)
         ]
         began = time.perf_counter()

@@ -1,22 +1,29 @@
 """The WSGI application: routes, errors and the headers of every answer."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import falcon
 from falcon import Request, Response
 
 from jobengine.api import problems
-from jobengine.api.access_log import AccessLog
 from jobengine.api.audit import AuditTrail
 from jobengine.api.authentication import Authenticate
+from jobengine.api.description.resources import (
+    Description,
+    DescriptionPage,
+    DescriptionStyle,
+)
 from jobengine.api.health import Alive, Readiness, Ready
 from jobengine.api.jobs import AllJobs, CreateJob, NextJob, OneJob
+from jobengine.api.metrics import MetricsText
 from jobengine.api.queues import AllQueues, OneQueue, Pause, Purge
 from jobengine.api.throttle import Throttle
+from jobengine.api.timing import Timing
 from jobengine.domain.errors import JobEngineError
 from jobengine.engine.access import Access
 from jobengine.engine.audit import Audit
 from jobengine.engine.jobs import Jobs
+from jobengine.engine.metrics import Metrics
 from jobengine.engine.queue_admin import QueueAdmin
 from jobengine.engine.rates import Rates
 
@@ -39,13 +46,20 @@ class Services(NamedTuple):
     rates: Rates
     audit: Audit
     queues: QueueAdmin
+    metrics: Metrics
 
 
-def create_app(services: Services, readiness: Readiness, max_body_bytes: int) -> App:
-    """The application. `max_body_bytes` is the largest body it accepts."""
-    jobs, access, rates, audit, queues = services
+def create_app(
+    services: Services, readiness: Readiness, max_body_bytes: int, timing: Timing, before: list[Any]
+) -> App:
+    """The application. `max_body_bytes` is the largest body it accepts.
+
+    `before` is middleware that comes first, the access log and `timing` among it.
+    """
+    jobs, access, rates, audit, queues, metrics = services
     app: App = falcon.App(
-        middleware=[AccessLog(), Authenticate(access), Throttle(rates)], response_type=_Answer
+        middleware=[*before, Authenticate(access), Throttle(rates)],
+        response_type=_Answer,
     )
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
@@ -67,4 +81,8 @@ def create_app(services: Services, readiness: Readiness, max_body_bytes: int) ->
     app.add_route("/api/v1/queues/{name}/resume", Pause(queues, paused=False))
     app.add_route("/api/v1/queues/{name}/purge", Purge(queues))
     app.add_route("/api/v1/audit", AuditTrail(audit, access))
+    app.add_route("/metrics", MetricsText(metrics, timing, access))
+    app.add_route("/api/v1/openapi.json", Description(access))
+    app.add_route("/docs", DescriptionPage(access))
+    app.add_route("/docs/style.css", DescriptionStyle())
     return app

@@ -4,8 +4,9 @@ from falcon import Request, Response
 
 from jobengine.engine.access import Access
 
-# What says nothing but that the server is there; a path that is not named needs a key.
-OPEN = frozenset({"/livez", "/readyz", "/api/v1/test"})
+# What says nothing but that the server is there, and what this version can do; a path that
+# is not named needs a key.
+OPEN = frozenset({"/livez", "/readyz", "/api/v1/test", "/docs", "/docs/style.css"})
 _SCHEME = "bearer "
 
 

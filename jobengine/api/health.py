@@ -1,10 +1,18 @@
 """Whether the server is there, alive, and ready."""
 
-from typing import Protocol
+from typing import Literal, Protocol
 
+import msgspec
 from falcon import Request, Response
 
-_OK = b'{"status":"ok"}'
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer where all is well."""
+
+    status: Literal["ok"] = "ok"
+
+
+_OK = msgspec.json.encode(Health())
 
 
 class Readiness(Protocol):

@@ -104,10 +104,10 @@ class AllJobs:
         updates = wire.uid_changes(requests.body(req, self._max_body_bytes))
         outcomes, claimed = self._jobs.update_many(caller, updates, count)
         updated = [
-            msgspec.Raw(problems.of(outcome)) if isinstance(outcome, JobEngineError) else outcome
+            problems.of(outcome) if isinstance(outcome, JobEngineError) else outcome
             for outcome in outcomes
         ]
-        resp.data = _encode({"updated": updated, "jobs": claimed} if count else updated)
+        resp.data = _encode(wire.UpdatedAndClaimed(updated, claimed) if count else updated)
 
     def on_get(self, req: Request, resp: Response) -> None:
         """200 with the jobs by their position, streamed; 204 where there are none."""

@@ -5,18 +5,20 @@ need not parse a sentence.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
 
 import falcon
 import msgspec
 import structlog
 from falcon import Request, Response
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from jobengine.domain import errors
 from jobengine.domain.errors import Mistake
 
 MEDIA_TYPE = "application/problem+json"
-_TYPE = "urn:jobengine:problem:"
+TYPE = "urn:jobengine:problem:"
+NO_TYPE = "about:blank"
 
 _log = structlog.get_logger(component="api")
 
@@ -44,32 +46,53 @@ _DETAILS = {
 _UNKNOWN_JOB = "there is no such job in the queue, or its time is over"
 RETRY_AFTER_SECONDS = 1
 # RFC 6750, section 3.
-_CHALLENGE = 'Bearer realm="JobEngine"'
+CHALLENGE = 'Bearer realm="JobEngine"'
 
 
-def body(
+class ProblemError(Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One mistake in a request; one of `pointer`, `header` and `parameter` says where."""
+
+    pointer: Annotated[str, Meta(description="into the body, RFC 6901")] | UnsetType = UNSET
+    header: Annotated[str, Meta(description="the name of a header")] | UnsetType = UNSET
+    parameter: Annotated[str, Meta(description="the name of a parameter")] | UnsetType = UNSET
+    detail: Annotated[str, Meta(description="what was expected there")]
+
+
+class Problem(Struct, frozen=True, omit_defaults=True):
+    """An error, as RFC 9457 has it."""
+
+    type: Annotated[str, Meta(description="what kind of problem it is; about:blank for none")]
+    title: str
+    status: Annotated[int, Meta(ge=400, le=599, description="that of the answer")]
+    detail: str = ""
+    errors: list[ProblemError] = []
+
+
+def problem(
     status: int, title: str, *, kind: str = "", detail: str = "", mistakes: Iterable[Mistake] = ()
-) -> bytes:
-    """A problem as JSON; without a kind its type is about:blank, as RFC 9457 has it."""
-    problem: dict[str, Any] = {
-        "type": _TYPE + kind if kind else "about:blank",
-        "title": title,
-        "status": status,
-    }
-    if detail:
-        problem["detail"] = detail
-    listed = [{m.kind: m.place, "detail": m.detail} for m in mistakes]
-    if listed:
-        problem["errors"] = listed
-    return msgspec.json.encode(problem)
+) -> Problem:
+    """A problem; without a kind its type is about:blank, as RFC 9457 has it."""
+    listed = [ProblemError(**{m.kind: m.place}, detail=m.detail) for m in mistakes]
+    return Problem(TYPE + kind if kind else NO_TYPE, title, status, detail, listed)
 
 
-def of(error: errors.JobEngineError) -> bytes:
+def body(status: int, title: str, detail: str = "") -> bytes:
+    """A problem without a kind, as JSON."""
+    return msgspec.json.encode(problem(status, title, detail=detail))
+
+
+def plain(status: int, detail: str = "") -> Problem:
+    """A problem that has no kind, with the title of its status."""
+    title = falcon.code_to_http_status(status).partition(" ")[2]
+    return problem(status, title, detail=detail or _DETAILS.get(status, ""))
+
+
+def of(error: errors.JobEngineError) -> Problem:
     """A domain error as a problem."""
     kind, status, title = _PROBLEMS[type(error)]
     mistakes = error.mistakes if isinstance(error, errors.InvalidInput) else ()
     detail = str(error) or (_UNKNOWN_JOB if isinstance(error, errors.UnknownJob) else "")
-    return body(status, title, kind=kind, detail=detail, mistakes=mistakes)
+    return problem(status, title, kind=kind, detail=detail, mistakes=mistakes)
 
 
 def handle_domain_error(
@@ -82,8 +105,8 @@ def handle_domain_error(
     elif status == 503:
         resp.set_header("Retry-After", str(RETRY_AFTER_SECONDS))
     elif status == 401:
-        resp.set_header("WWW-Authenticate", _CHALLENGE)
-    _answer(resp, status, of(error))
+        resp.set_header("WWW-Authenticate", CHALLENGE)
+    _answer(resp, status, msgspec.json.encode(of(error)))
 
 
 def handle_http_error(
@@ -93,8 +116,7 @@ def handle_http_error(
     if error.headers is not None:
         resp.set_headers(error.headers)  # Allow, of a 405
     status = error.status_code
-    title = falcon.code_to_http_status(status).partition(" ")[2]
-    _answer(resp, status, body(status, title, detail=error.description or _DETAILS.get(status, "")))
+    _answer(resp, status, msgspec.json.encode(plain(status, error.description or "")))
 
 
 def handle_unexpected(

@@ -1,69 +1,98 @@
-"""The body of a queue, with every mistake in it told at once."""
+"""What goes over the wire of queues: the struct of the body, and of a purge's answer."""
 
+import contextlib
 from typing import Annotated, Any
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Meta, Struct, field
 
-from jobengine.api.wire import MISTAKES_MAX, pointer
+from jobengine.api.bodies import MISTAKES_MAX, Body
 from jobengine.domain.errors import InvalidInput, Mistake
-from jobengine.domain.queue import ANYONE, MAX_JOBS_MAX, MINUTES_MAX, NAME_RULE, is_name
+from jobengine.domain.queue import (
+    ANYONE,
+    MAX_JOBS_MAX,
+    MINUTES_MAX,
+    NAME_PATTERN,
+    NAME_RULE,
+    is_name,
+)
 from jobengine.engine.queue_admin import QueueDraft
 
 _SERVICES_MAX = 10_000
-_fields = msgspec.json.Decoder(dict[str, Raw])
-_services = Annotated[list[str], Meta(max_length=_SERVICES_MAX)]
-# What each field is to be, and how that is said.
-_EXPECTED: dict[str, tuple[Any, str]] = {
-    "read": (_services, f"an array of the names of services, or {ANYONE!r} for any"),
-    "write": (_services, f"an array of the names of services, or {ANYONE!r} for any"),
-    "job_keep_minutes": (
-        Annotated[int, Meta(ge=0, le=MINUTES_MAX)] | None,
-        f"an integer from 0 to {MINUTES_MAX}, or null",
+# The pattern is for readers of the description: a name that is none is told by its index.
+_Service = Annotated[str, Meta(extra_json_schema={"pattern": NAME_PATTERN})]
+_Services = Annotated[
+    list[_Service],
+    Meta(
+        max_length=_SERVICES_MAX,
+        description=f"an array of the names of services, or {ANYONE!r} for any",
     ),
-    "job_timeout_minutes": (
-        Annotated[int, Meta(ge=1, le=MINUTES_MAX)] | None,
-        f"an integer from 1 to {MINUTES_MAX}, or null",
-    ),
-    "max_jobs": (
-        Annotated[int, Meta(ge=1, le=MAX_JOBS_MAX)] | None,
-        f"an integer from 1 to {MAX_JOBS_MAX}, or null",
-    ),
-}
+]
+_Keep = Annotated[
+    Annotated[int, Meta(ge=0, le=MINUTES_MAX)] | None,
+    Meta(description=f"an integer from 0 to {MINUTES_MAX}, or null"),
+]
+_Timeout = Annotated[
+    Annotated[int, Meta(ge=1, le=MINUTES_MAX)] | None,
+    Meta(description=f"an integer from 1 to {MINUTES_MAX}, or null"),
+]
+_MaxJobs = Annotated[
+    Annotated[int, Meta(ge=1, le=MAX_JOBS_MAX)] | None,
+    Meta(description=f"an integer from 1 to {MAX_JOBS_MAX}, or null"),
+]
+
+
+class QueueBody(QueueDraft, forbid_unknown_fields=True, frozen=True):
+    """The body of a queue: what is left out is empty, or that of the config."""
+
+    read: _Services = field(default_factory=list)
+    write: _Services = field(default_factory=list)
+    job_keep_minutes: _Keep = None
+    job_timeout_minutes: _Timeout = None
+    max_jobs: _MaxJobs = None
+
+
+class Purged(Struct, frozen=True):
+    """The answer to a purge."""
+
+    deleted: Annotated[int, Meta(ge=0, description="how many jobs were deleted")]
+
+
+class _Rights(Struct, frozen=True):
+    """Of a body that may have any mistake, what names services."""
+
+    read: Any = None
+    write: Any = None
+
+
+_queue = Body(QueueBody)
+_rights = msgspec.json.Decoder(_Rights)
 
 
 def draft(name: str, body: bytes) -> QueueDraft:
     """The queue that the path and the body ask for. Raises InvalidInput with every mistake."""
     mistakes = []
+    parsed = QueueBody()
     if not is_name(name):
         mistakes.append(Mistake("parameter", "name", f"expected the name of a queue: {NAME_RULE}"))
-    values: dict[str, Any] = {}
     try:
-        body.decode("utf-8")
-        fields = _fields.decode(body)
-    except (UnicodeDecodeError, msgspec.MsgspecError, RecursionError):
-        fields = {}
-        mistakes.append(Mistake("pointer", "", "expected a JSON object"))
-    for field, raw in fields.items():
-        if field not in _EXPECTED:
-            detail = f"unknown field, expected {', '.join(_EXPECTED)}"
-            mistakes.append(Mistake("pointer", pointer(field), detail))
-            continue
-        type_, expected = _EXPECTED[field]
-        try:
-            values[field] = msgspec.json.decode(raw, type=type_)
-        except (msgspec.MsgspecError, RecursionError):
-            mistakes.append(Mistake("pointer", f"/{field}", f"expected {expected}"))
-    for field in ("read", "write"):
-        mistakes += _bad_names(field, values.get(field, []))
+        parsed = _queue.one(body)
+    except InvalidInput as error:
+        mistakes += error.mistakes
+    mistakes += _bad_names(body)
     if mistakes:
         raise InvalidInput(mistakes[:MISTAKES_MAX])
-    return QueueDraft(**values)
+    return parsed
 
 
-def _bad_names(field: str, names: list[str]) -> list[Mistake]:
+def _bad_names(body: bytes) -> list[Mistake]:
+    rights = _Rights()
+    with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        rights = _rights.decode(body)
     return [
         Mistake("pointer", f"/{field}/{index}", f"expected the name of a service: {NAME_RULE}")
+        for field, names in (("read", rights.read), ("write", rights.write))
+        if isinstance(names, list)
         for index, name in enumerate(names)
-        if not is_name(name)
+        if isinstance(name, str) and not is_name(name)
     ]

@@ -68,7 +68,7 @@ class Purge:
     def on_post(self, req: Request, resp: Response, name: str) -> None:
         """200 with the number of jobs deleted: those in the state of X-Status-Filter, or all."""
         deleted = self._queues.purge(actor(req), name, requests.state_filter(req))
-        resp.data = _encode({"deleted": deleted})
+        resp.data = _encode(queue_wire.Purged(deleted))
 
 
 def actor(req: Request) -> Actor:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from multiprocessing import AuthenticationError
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -15,22 +16,26 @@ from jobengine.domain.audit import Actor
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen, InUse, Unavailable
 from jobengine.engine import control
-from jobengine.engine.administration import Administration, CreateKey, KeyShown, Request, ask
+from jobengine.engine.administration import Administration, Offices, Request, ask
 from jobengine.engine.keys import Keys
-from jobengine.store.database import Database, Use, open_database
+from jobengine.engine.users import Users
+from jobengine.store.database import Database, Use
 from jobengine.store.failures import original
 from jobengine.store.migrate import is_current, upgrade
+from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.writing.writer import Writer
+
+T = TypeVar("T")
 
 
-def administer(launch: Launch, request: Request, clock: Clock | None) -> list[KeyShown]:
+def administer(launch: Launch, request: Request[T], clock: Clock | None) -> list[T]:
     """Has the request done: by the server that has the database to itself, or right here.
 
-    Only a new key makes a database that is not there. Raises CannotOpen and Refused.
+    Only a new key or user makes a database that is not there. Raises CannotOpen and Refused.
     """
     place = launch.database
-    if isinstance(place, Path) and not place.exists() and not isinstance(request, CreateKey):
+    if isinstance(place, Path) and not place.exists() and not request.makes_database:
         raise CannotOpen(f"{place} is not there")
     try:
         database = open_database(launch.database, launch.secret.value)
@@ -60,13 +65,15 @@ def _administration(database: Database, clock: Clock) -> Iterator[Administration
             writer = Writer(database, clock)
             writer.start()
             undo.callback(writer.stop)
-            yield Administration(Keys(writer, Reads(database), clock, database))
+            reads = Reads(database)
+            keys = Keys(writer, reads, clock, database)
+            yield Administration(Offices(keys, Users(writer, reads, clock, database)))
         except (SQLAlchemyError, Unavailable) as error:
             reason = str(original(error)).strip()
             raise CannotOpen(f"{database.place} cannot be opened: {reason}") from error
 
 
-def _ask_the_server(launch: Launch, request: Request, in_use: InUse) -> list[KeyShown]:
+def _ask_the_server(launch: Launch, request: Request[T], in_use: InUse) -> list[T]:
     with closing(open_database(launch.database, launch.secret.value, Use.LOOK)) as database:
         if database.control is None:
             raise in_use

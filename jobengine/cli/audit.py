@@ -18,10 +18,11 @@ from jobengine.domain.audit import Entry
 from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen, ConfigRefused
 from jobengine.engine.audit import Audit
-from jobengine.store import audit as store
-from jobengine.store.database import Database, Use, open_database
+from jobengine.store.database import Database, Use
 from jobengine.store.migrate import is_current
+from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
+from jobengine.store.tables import audit as store
 
 _PAGE = 500
 _EXIT_TAMPERED = 1
@@ -57,7 +58,7 @@ def audit(
     db: Path | None,
     database_url: str | None,
 ) -> None:
-    """Show who made, changed, paused, purged and deleted queues, and made and revoked keys.
+    """Show who administered what: queues, keys, users, and jobs on the dashboard.
 
     The newest entry comes first; times are UTC. A server may be running.
     """

@@ -13,9 +13,10 @@ from jobengine.config.environment import config_path, read_environment
 from jobengine.config.settings import Settings
 from jobengine.domain.errors import ConfigRefused
 from jobengine.engine.queues import times_of, wanted_queues
-from jobengine.store.database import Use, open_database
+from jobengine.store.database import Use
 from jobengine.store.migrate import is_current
-from jobengine.store.queues import Planned, plan
+from jobengine.store.opening import open_database
+from jobengine.store.tables.queues import Planned, plan
 
 _OPTION = click.option(
     "--config", "path", type=click.Path(path_type=Path), help="The config file; over CONFIG_PATH."

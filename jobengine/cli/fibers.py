@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from greenlet import getcurrent, greenlet
 
-from jobengine.store.latches import Latch, ThreadLatch
+from jobengine.store.writing.latches import Latch, ThreadLatch
 
 
 class Fibers:

@@ -15,7 +15,7 @@ from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import Channel, channel_class, clock
 from jobengine.cli.http_parser import HEAD_BYTES_MAX
 from jobengine.cli.pace import Pace
-from jobengine.store import latches
+from jobengine.store.writing import latches
 
 # Bytes that waitress gathers before a worker thread sends. At its default of 1 the
 # main loop spins while a worker is inside send(), and takes the GIL from every other

@@ -16,6 +16,7 @@ from jobengine.cli.move import move
 from jobengine.cli.rekey import rekey
 from jobengine.cli.restore import restore
 from jobengine.cli.serve import serve
+from jobengine.cli.users import users
 from jobengine.cli.verify import verify
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotStart, ConfigRefused, Unavailable
@@ -50,6 +51,7 @@ commands.add_command(serve)
 commands.add_command(move)
 commands.add_command(config)
 commands.add_command(keys)
+commands.add_command(users)
 commands.add_command(audit)
 commands.add_command(backup)
 commands.add_command(restore)

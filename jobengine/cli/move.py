@@ -13,10 +13,11 @@ from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
 from jobengine.domain.errors import CannotOpen, ConfigRefused, Unavailable
-from jobengine.store.database import Database, Use, open_database
+from jobengine.store.database import Database, Use
 from jobengine.store.failures import original
 from jobengine.store.migrate import has_tables, upgrade
 from jobengine.store.move import Move
+from jobengine.store.opening import open_database
 
 
 @click.command(

@@ -13,7 +13,7 @@ from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment, read_secret
 from jobengine.config.settings import Secret
 from jobengine.domain.errors import ConfigRefused
-from jobengine.store.database import rekey_database
+from jobengine.store.opening import rekey_database
 
 _NAME = "NEW_SECRET"
 

@@ -10,7 +10,7 @@ from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import ConfigRefused
-from jobengine.store.copies import restore as put_back
+from jobengine.store.sqlcipher.copies import restore as put_back
 
 
 @click.command(

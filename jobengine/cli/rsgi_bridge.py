@@ -20,7 +20,7 @@ from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import HEADERS
 from jobengine.cli.http_parser import NO_HOST, ONCE, framing_mistake, repeated
 from jobengine.cli.http_server import BODY_HEADROOM, SettingsOfServer, writes
-from jobengine.store import latches
+from jobengine.store.writing import latches
 
 _log = structlog.get_logger(component="http")
 

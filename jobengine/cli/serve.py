@@ -38,6 +38,8 @@ Environment:
   DATABASE_URL the PostgreSQL database, instead of a file
   GIN_MODE     release logs warnings and errors, debug everything
   LOG_LEVEL    debug, info, warning or error; wins over GIN_MODE
+  OTEL_EXPORTER_OTLP_ENDPOINT
+               where traces go; needs the extra: pip install 'jobengine[opentelemetry]'
 
 \b
 Exit codes:
@@ -124,7 +126,7 @@ def _bind(server: str, service: Service, launch: Launch) -> HttpServer | Granian
     signals = OnSignal(stop=service.stop_waiting, reload=service.reload)
     serving = GranianServer if server == "granian" else HttpServer
     try:
-        return serving(service.app, wanted, signals)
+        return serving(service.site, wanted, signals)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         where = f"{wanted.host} port {wanted.port}"

@@ -8,7 +8,7 @@ from jobengine.cli import logs
 from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
-from jobengine.store.database import check_database
+from jobengine.store.opening import check_database
 
 
 @click.command(

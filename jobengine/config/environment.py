@@ -37,7 +37,7 @@ def read_environment(
     ConfigRefused with every other mistake.
     """
     mistakes: list[str] = []
-    log_level = _log_level(env, mistakes)
+    log_level, traced = _log_level(env, mistakes), _traced(env, mistakes)
     mistakes += [
         f"{name} and {name}_FILE: expected one of the two, both are set"
         for name in ("SECRET", "NEW_SECRET")
@@ -55,6 +55,7 @@ def read_environment(
         log_level=log_level,
         host=host,
         port=port,
+        traced=traced,
     )
 
 
@@ -94,6 +95,24 @@ def read_secret(env: Mapping[str, str], name: str = "SECRET") -> Secret:
     if not value:
         raise SecretMissing(_HOW_TO_SET.replace("SECRET", name))
     return Secret(value)
+
+
+def _traced(env: Mapping[str, str], mistakes: list[str]) -> bool:
+    """Whether OpenTelemetry's own variables ask for traces, in a way that is spoken here."""
+    exporter = env.get("OTEL_TRACES_EXPORTER") or ""
+    endpoint = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get(
+        "OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    off = (env.get("OTEL_SDK_DISABLED") or "").strip().lower() == "true"
+    if off or exporter == "none" or not (exporter or endpoint):
+        return False
+    if exporter not in ("", "otlp"):
+        mistakes.append(f"OTEL_TRACES_EXPORTER: expected otlp or none, got {exporter!r}")
+    names = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+    name = next((name for name in names if env.get(name)), None)
+    if name is not None and env[name] != "http/protobuf":
+        mistakes.append(f"{name}: expected http/protobuf, got {env[name]!r}")
+    return True
 
 
 def _log_level(env: Mapping[str, str], mistakes: list[str]) -> str:

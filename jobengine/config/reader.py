@@ -51,6 +51,7 @@ class Reader:
             "protect_nonempty": self._boolean,
             "authentication": self._authentication,
             "admins": self._admins,
+            "metrics": self._services,
             "rate_limit": self._rate,
             "services": self._service_rates,
             "queues": self._queues,

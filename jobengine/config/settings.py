@@ -58,6 +58,8 @@ class Settings:
     protect_nonempty: bool = False
     authentication: Authentication = Authentication.NONE
     admins: frozenset[str] = frozenset()
+    # Beside the admins.
+    metrics: frozenset[str] = frozenset()
     rate_limit: Rate | None = None
     # The rates of single services, over that of all; None for no limit.
     services: Mapping[str, Rate | None] = field(default_factory=dict)
@@ -95,3 +97,4 @@ class Launch:
     log_level: str
     host: str | None = None
     port: int | None = None
+    traced: bool = False  # whether spans are exported

@@ -44,6 +44,10 @@ job_timeout_minutes: {timeout}
 # admins:
 # - ops
 
+# The services that may read GET /metrics beside the admins; "*" is anyone.
+# metrics:
+# - prometheus
+
 # How many calls a service may make; s, m or h. Single ones may have their own.
 # rate_limit: 1000/s
 # services:

@@ -1,9 +1,10 @@
 """The audit trail: who administered what."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
 
 class Actor(msgspec.Struct, frozen=True):
@@ -11,6 +12,11 @@ class Actor(msgspec.Struct, frozen=True):
 
     name: str
     address: str = ""
+
+
+def by_dashboard(user: str, address: str) -> Actor:
+    """A user of the dashboard, told from a service of the same name."""
+    return Actor(f"{user} by dashboard", address)
 
 
 class Act(msgspec.Struct, frozen=True):
@@ -34,5 +40,5 @@ class Entry(msgspec.Struct, frozen=True):
     address: str
     action: str
     subject: str
-    detail: msgspec.Raw
+    detail: Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
     digest: str

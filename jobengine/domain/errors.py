@@ -2,15 +2,16 @@
 
 JobEngineError
 ├── InvalidInput          what a client sent is not what was expected
-├── Unauthenticated       no key, or none that is good
+├── Unauthenticated       no key or password, or none that is good
 ├── Forbidden             the service lacks the right on the queue
 ├── NotFound
 │   ├── UnknownQueue      no queue of that name
 │   ├── UnknownJob        no such job in the queue, or its time is over
-│   └── UnknownKey        no key of that id
+│   ├── UnknownKey        no key of that id
+│   └── UnknownUser       no user of that name
 ├── Conflict              what is there stands in the way
 ├── TooMany               more than the config lets a client have
-│   ├── RateExceeded      the service calls too often
+│   ├── RateExceeded      the service calls too often, or a login failed too often
 │   └── QueueFull         the queue holds as many jobs as it may
 ├── Unavailable           try again later; nothing was changed, but for OutcomeUnknown
 │   ├── Busy              a bound on concurrent work is reached
@@ -55,7 +56,7 @@ class InvalidInput(JobEngineError):
 
 
 class Unauthenticated(JobEngineError):
-    """No key was sent, or none that is good."""
+    """No key or password was sent, or none that is good."""
 
 
 class Forbidden(JobEngineError):
@@ -78,6 +79,10 @@ class UnknownKey(NotFound):
     """No key has that id."""
 
 
+class UnknownUser(NotFound):
+    """No user has that name."""
+
+
 class Conflict(JobEngineError):
     """What is there stands in the way; nothing was changed."""
 
@@ -94,7 +99,7 @@ class TooMany(JobEngineError):
 
 
 class RateExceeded(TooMany):
-    """The service calls too often."""
+    """The service calls too often, or a login failed too often."""
 
 
 class QueueFull(TooMany):

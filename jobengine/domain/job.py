@@ -6,8 +6,11 @@ now ≤ last_updated + keep (docs/job-life.md).
 """
 
 from enum import Enum
+from hashlib import sha256
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from jobengine.domain.queue import Queue
 
@@ -15,6 +18,10 @@ PRIORITY_MIN = 1
 PRIORITY_MAX = 100
 # 9999-12-31T23:59:59Z: the last second that a four-digit year can name.
 TIME_MAX = 253_402_300_799
+Content = Annotated[
+    msgspec.Raw, Meta(description="a JSON object", extra_json_schema={"type": "object"})
+]
+_Time = Annotated[int, Meta(description="seconds since the Unix epoch")]
 
 
 class State(Enum):
@@ -33,13 +40,13 @@ class Job(msgspec.Struct, frozen=True, gc=False):
     1–100, 100 first; `timeout_time` is the last second at which it may be claimed.
     """
 
-    content: msgspec.Raw
-    created: int
-    last_updated: int
-    priority: int
+    content: Content
+    created: _Time
+    last_updated: _Time
+    priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]
     state: State
-    timeout_time: int
-    uid: str
+    timeout_time: _Time
+    uid: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 
 
 class Changes(msgspec.Struct, frozen=True, gc=False):
@@ -62,6 +69,11 @@ class Standing(msgspec.Struct, frozen=True, gc=False):
     last_updated: int
     timeout_time: int
     valid_for: int
+
+
+def edition(content: bytes, priority: int, timeout_time: int) -> str:
+    """A digest of what people edit of a job, to tell whether it has changed since."""
+    return sha256(b"%d %d %b" % (priority, timeout_time, content)).hexdigest()
 
 
 def aged(job: Standing, queue: Queue, now: int) -> Standing | None:

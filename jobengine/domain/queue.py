@@ -10,7 +10,8 @@ MINUTES_MAX = 52_560_000
 MAX_JOBS_MAX = 10**12
 # Printable ASCII without the comma, which joins the values of a repeated header,
 # and without a space at either end, which HTTP strips from a header.
-_NAME = re.compile(r"(?! )[\x20-\x2b\x2d-\x7e]{1,200}(?<! )")
+NAME_PATTERN = r"^[\x21-\x2b\x2d-\x7e]([\x20-\x2b\x2d-\x7e]{0,198}[\x21-\x2b\x2d-\x7e])?$"
+_NAME = re.compile(NAME_PATTERN)
 NAME_RULE = "1–200 printable ASCII characters, no comma, no space at either end"
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jobengine.config.settings import Authentication, Settings
 from jobengine.domain.errors import Forbidden, Unauthenticated
+from jobengine.domain.queue import ANYONE
 from jobengine.engine.keys import Keys
 
 
@@ -35,11 +36,27 @@ class Access:
             raise Forbidden(f"the key is of the service {service!r}, and X-Name names another")
         return service
 
-    def administers(self, service: str) -> bool:
-        """Whether the service is one of the config's admins."""
-        return service in self._settings().admins
+    def administers(self, name: str) -> bool:
+        """Whether the service of that name is one of the config's admins."""
+        return name in self._settings().admins
 
-    def authorise_admin(self, service: str) -> None:
-        """Raises Forbidden where the service is none of the config's admins."""
-        if not self.administers(service):
-            raise Forbidden(f"{service!r} is none of the `admins` of the config")
+    def may_read_metrics(self, service: str) -> bool:
+        """Whether the service, which may be none, is named by `metrics` or one of the admins."""
+        readers = self._settings().metrics
+        return service in readers or ANYONE in readers or self.administers(service)
+
+    def authorise_admin(self, name: str) -> None:
+        """Raises Forbidden where the service of that name is none of the config's admins."""
+        if not self.administers(name):
+            raise Forbidden(f"{name!r} is none of the `admins` of the config")
+
+
+class Granted:
+    """Lets everybody administer: for callers whose role was looked at before."""
+
+    def administers(self, _name: str) -> bool:
+        """Always."""
+        return True
+
+    def authorise_admin(self, _name: str) -> None:
+        """Never raises."""

@@ -1,8 +1,8 @@
 """The audit trail, read."""
 
 from jobengine.domain.audit import Entry
-from jobengine.store import audit as store
 from jobengine.store.reads import Reads
+from jobengine.store.tables import audit as store
 
 
 class Audit:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from jobengine.config.document import settings_in
@@ -19,6 +20,13 @@ _log = structlog.get_logger(component="config")
 _Stamp = tuple[int, int, int]
 
 
+class Looked(msgspec.Struct, frozen=True):
+    """What came of applying the file: when, in seconds since the Unix epoch, and why not."""
+
+    time: int
+    refused: str = ""
+
+
 class ConfigWatch:
     """Looks at the file now and then, and applies it when it has changed.
 
@@ -26,8 +34,13 @@ class ConfigWatch:
     written may be good YAML and yet lack the half of its queues.
     """
 
-    def __init__(self, path: Path, apply: Callable[[Settings], None]) -> None:
+    def __init__(
+        self, path: Path, apply: Callable[[Settings], None], now: Callable[[], int]
+    ) -> None:
         """`apply` takes the settings over, or raises ConfigRefused and changes nothing."""
+        self._now = now
+        # What came of the last reload; None where there was none.
+        self.looked: Looked | None = None
         self._path = path
         self._apply = apply
         self._asked = threading.Event()
@@ -76,20 +89,28 @@ class ConfigWatch:
             data = self._path.read_bytes()
         except OSError as error:
             self._applied = self._unsettled = b""
+            self._note(f"it cannot be read: {error.strerror}")
             _log.error("the config cannot be read; nothing is changed", reason=error.strerror)
             return
         self._applied = self._unsettled = hashlib.sha256(data).digest()
         try:
             self._apply(settings_in(data, f"the config {self._path}"))
         except ConfigRefused as error:
+            self._note("; ".join(error.mistakes))
             _log.error("the config is refused; nothing is changed", mistakes=error.mistakes)
         except JobEngineError as error:
+            self._note(f"{error}; it is tried again")
             _log.error("the config could not be applied; it is tried again", reason=str(error))
             self._applied = b""
         except Exception:  # noqa: BLE001  logged; the next change is to be seen all the same
+            self._note("it could not be applied; the log says why")
             _log.exception("the config could not be applied")
         else:
+            self._note()
             _log.info("config applied", path=str(self._path))
+
+    def _note(self, refused: str = "") -> None:
+        self.looked = Looked(self._now(), refused)
 
     def _look(self) -> _Stamp | None:
         try:

@@ -46,7 +46,7 @@ class Control:
             self._listener.listen()
         except OSError as error:
             _log.warning(
-                "no socket for commands: those that change keys need the server stopped",
+                "no socket for commands: those that change keys or users need the server stopped",
                 path=str(self._path),
                 reason=error.strerror or str(error),
             )

@@ -13,9 +13,10 @@ from jobengine.domain.queue import Right
 from jobengine.domain.uids import uid_text
 from jobengine.engine.listing import Cursor, Listing
 from jobengine.engine.queues import Queues
-from jobengine.store.operations import Claim, Create, Delete, NewJob, Update
+from jobengine.engine.tracing import Operation, Tracing
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.writing.operations import Claim, Create, Delete, NewJob, Update
+from jobengine.store.writing.writer import Writer
 
 
 def _always() -> bool:
@@ -67,16 +68,19 @@ class Jobs:
         new_uid: UidFactory,
         lists: int,
         waiters: int,
+        tracing: Tracing | None = None,
     ) -> None:
         """`lists` bounds the long lists, of more than a chunk, that are read at once.
 
-        `waiters` bounds the claims that may wait for a job at once.
+        `waiters` bounds the claims that may wait for a job at once. Without `tracing`,
+        no trace is written or read.
         """
         self._writer = writer
         self._reads = reads
         self._queues = queues
         self._clock = clock
         self._new_uid = new_uid
+        self._tracing = tracing
         self._waiters = threading.BoundedSemaphore(waiters)
         self._lists = threading.BoundedSemaphore(lists)
 
@@ -97,8 +101,12 @@ class Jobs:
                 if draft.valid_for > longest
             )
         jobs = [_queued(draft, now, self._new_uid()) for draft in drafts]
-        self._writer.submit(Create(queue, [new for new, _ in jobs]))
-        return [job for _, job in jobs]
+        trace = None if self._tracing is None else self._tracing.creator()
+        self._writer.submit(Create(queue, [new for new, _ in jobs], caller.service, trace))
+        made = [job for _, job in jobs]
+        if self._tracing is not None:
+            self._tracing.note(Operation.CREATE, queue.name, [job.uid for job in made])
+        return made
 
     def claim(
         self, caller: Caller, count: int = 1, wait: float = 0, wanted: Callable[[], bool] = _always
@@ -109,13 +117,20 @@ class Jobs:
         callers wait already; `wanted` says whether the caller is still there.
         """
         queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
+        claim = Claim(queue, count, caller.service, traced=self._tracing is not None)
         if wait and self._waiters.acquire(blocking=False):
+            claim.wait, claim.wanted = wait, wanted
             try:
-                return Claimed(self._writer.submit(Claim(queue, count, wait=wait, wanted=wanted)))
+                jobs, turned_away = self._writer.submit(claim), False
             finally:
                 self._waiters.release()
-        jobs = self._writer.submit(Claim(queue, count))
-        return Claimed(jobs, turned_away=bool(wait) and not jobs)
+        else:
+            jobs = self._writer.submit(claim)
+            turned_away = bool(wait) and not jobs
+        if self._tracing is not None:
+            uids = [job.uid for job in jobs]
+            self._tracing.note(Operation.CLAIM, queue.name, uids, claim.traces)
+        return Claimed(jobs, turned_away)
 
     def get(self, caller: Caller, uid: bytes) -> Job:
         """The job. Raises UnknownJob."""
@@ -128,7 +143,10 @@ class Jobs:
     def update(self, caller: Caller, uid: bytes, changes: Changes) -> Job:
         """Changes the job, which is also a heartbeat. Raises UnknownJob."""
         queue = self._queues.authorise(caller.service, caller.queue, Right.EITHER)
-        return self._writer.submit(Update(queue, uid, changes))
+        job = self._writer.submit(Update(queue, uid, changes, caller.service))
+        if self._tracing is not None:
+            self._tracing.note(Operation.UPDATE, queue.name, [job.uid])
+        return job
 
     def update_and_claim(self, caller: Caller, uid: bytes, changes: Changes) -> Job | None:
         """Changes the job, and claims the next in the same commit; None where none is queued.
@@ -136,11 +154,13 @@ class Jobs:
         Claims nothing where the update is refused. Raises UnknownJob.
         """
         queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
-        update = Update(queue, uid, changes)
-        claim = Claim(queue, after=update)
+        update = Update(queue, uid, changes, caller.service)
+        claim = Claim(queue, by=caller.service, after=update, traced=self._tracing is not None)
         self._writer.submit_all([update, claim])
-        update.outcome()
+        updated = update.outcome()
         jobs = claim.outcome()
+        if self._tracing is not None:
+            self._tracing.note(Operation.UPDATE, queue.name, [updated.uid], claim.traces)
         return jobs[0] if jobs else None
 
     def update_many(
@@ -155,20 +175,27 @@ class Jobs:
         queue = self._queues.authorise(caller.service, caller.queue, right)
         answer = object()
         made = [
-            None if uid is None else Update(queue, uid, changes, answer) for uid, changes in updates
+            None if uid is None else Update(queue, uid, changes, caller.service, answer=answer)
+            for uid, changes in updates
         ]
         operations: list[Update | Claim] = [update for update in made if update is not None]
-        claim = Claim(queue, count)
+        claim = Claim(queue, count, caller.service, traced=self._tracing is not None)
         if count:
             operations.append(claim)
         if operations:
             self._writer.submit_all(operations)
-        return [_outcome(update) for update in made], claim.outcome() if count else []
+        outcomes = [_outcome(update) for update in made]
+        if self._tracing is not None:
+            uids = [outcome.uid for outcome in outcomes if isinstance(outcome, Job)]
+            self._tracing.note(Operation.UPDATE, queue.name, uids, claim.traces)
+        return outcomes, claim.outcome() if count else []
 
     def delete(self, caller: Caller, uid: bytes) -> None:
         """Deletes the job, whatever its state. Raises UnknownJob."""
         queue = self._queues.authorise(caller.service, caller.queue, Right.WRITE)
         self._writer.submit(Delete(queue, uid))
+        if self._tracing is not None:
+            self._tracing.note(Operation.DELETE, queue.name, [uid_text(uid)])
 
     def list(
         self, caller: Caller, state: State | None, limit: int | None, cursor: Cursor | None

@@ -10,12 +10,12 @@ from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Unauthenticated, UnknownKey
 from jobengine.domain.key import Key, digest_of, id_of, new_key_text
-from jobengine.store import api_keys as store
-from jobengine.store.audit import record
 from jobengine.store.database import Database
-from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.tables import api_keys as store
+from jobengine.store.tables.audit import record
+from jobengine.store.writing.operations import Task
+from jobengine.store.writing.writer import Writer
 
 # How many seconds the last use of a key may lie back before it is noted in the database.
 _USE_SECONDS = 60

@@ -1,8 +1,8 @@
 """Queues administered over HTTP: looked at, made, changed, paused, purged, deleted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -13,18 +13,18 @@ from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Conflict
 from jobengine.domain.job import State
 from jobengine.domain.queue import Queue, Right
-from jobengine.engine.access import Access
 from jobengine.engine.duties.duty import CHUNK
-from jobengine.engine.queue_report import QueueReport, report
+from jobengine.engine.queue_report import QueueReport, QueueReports
 from jobengine.engine.queues import Queues, times_of, unknown_queue
-from jobengine.store import depths, sweeps
-from jobengine.store import queues as store
-from jobengine.store.audit import record
 from jobengine.store.database import Database
-from jobengine.store.models import CODE_OF
-from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.tables import depths, sweeps
+from jobengine.store.tables import queues as store
+from jobengine.store.tables.audit import record
+from jobengine.store.tables.models import CODE_OF
+from jobengine.store.tables.tally import Tally
+from jobengine.store.writing.operations import Sweep, Task
+from jobengine.store.writing.writer import Writer
 
 
 class QueueDraft(msgspec.Struct, frozen=True):
@@ -49,6 +49,16 @@ class Store(NamedTuple):
     clock: Clock
 
 
+class Rights(Protocol):
+    """Knows who administers queues."""
+
+    def administers(self, name: str) -> bool:
+        """Whether the one of that name does."""
+
+    def authorise_admin(self, name: str) -> None:
+        """Raises Forbidden where the one of that name does not."""
+
+
 class QueueAdmin:
     """What admins do with queues.
 
@@ -60,40 +70,41 @@ class QueueAdmin:
         self,
         store: Store,
         queues: Queues,
-        access: Access,
+        rights: Rights,
         settings: Callable[[], Settings],
         config: Path,
     ) -> None:
-        """`settings` gives those in force, which `config` holds."""
+        """`rights` says who administers; `settings` gives those in force, which `config` holds."""
         self._store = store
         self._queues = queues
-        self._access = access
+        self._rights = rights
         self._settings = settings
         self._config = config
+        self._reports = QueueReports(store.reads, store.clock)
 
     def all(self, service: str) -> list[QueueReport]:
         """The queues that the service may see: all where it is an admin, else those it uses."""
         seen = [
             queue
             for queue in self._queues.all()
-            if self._access.administers(service) or queue.allows(service, Right.EITHER)
+            if self._rights.administers(service) or queue.allows(service, Right.EITHER)
         ]
-        return self._reports(sorted(seen, key=lambda queue: queue.name))
+        return self._reports.of(sorted(seen, key=lambda queue: queue.name))
 
     def get(self, service: str, name: str) -> QueueReport:
         """A queue that the service may see. Raises UnknownQueue and Forbidden."""
-        if self._access.administers(service):
+        if self._rights.administers(service):
             queue = self._queues.get(name)
         else:
             queue = self._queues.authorise(service, name, Right.EITHER)
-        return self._reports([queue])[0]
+        return self._reports.of([queue])[0]
 
     def put(self, actor: Actor, name: str, draft: QueueDraft) -> tuple[QueueReport, bool]:
         """Makes the queue what the draft says; whether it is new.
 
         Raises Conflict where it is the config's.
         """
-        self._access.authorise_admin(actor.name)
+        self._rights.authorise_admin(actor.name)
         want = self._wanted(name, draft)
 
         def put(connection: Connection) -> tuple[Queue, bool]:
@@ -106,14 +117,14 @@ class QueueAdmin:
             return store.present(connection, name), row is None
 
         queue, new = self._change(put)
-        return self._reports([queue])[0], new
+        return self._reports.of([queue])[0], new
 
     def delete(self, actor: Actor, name: str) -> None:
         """Deletes the queue with its jobs.
 
         Raises Conflict where it is the config's, or holds jobs that the config protects.
         """
-        self._access.authorise_admin(actor.name)
+        self._rights.authorise_admin(actor.name)
 
         def delete(connection: Connection) -> None:
             row = store.find(connection, name)
@@ -134,7 +145,7 @@ class QueueAdmin:
 
     def pause(self, actor: Actor, name: str, *, paused: bool) -> QueueReport:
         """Has the queue hand out no jobs, or do so again; it takes jobs in either case."""
-        self._access.authorise_admin(actor.name)
+        self._rights.authorise_admin(actor.name)
 
         def pause(connection: Connection) -> Queue:
             row = store.find(connection, name)
@@ -151,7 +162,7 @@ class QueueAdmin:
         queue = self._change(pause)
         if not paused:
             self._store.writer.wake([queue.id])
-        return self._reports([queue])[0]
+        return self._reports.of([queue])[0]
 
     def purge(self, actor: Actor, name: str, state: State | None) -> int:
         """Deletes the queue's jobs, those in a state or all, in chunks; how many they were.
@@ -159,20 +170,20 @@ class QueueAdmin:
         Those that are created meanwhile stay. The trail has an entry for its beginning and
         one for its end.
         """
-        self._access.authorise_admin(actor.name)
+        self._rights.authorise_admin(actor.name)
         queue = self._queues.get(name)
         last = self._store.reads.ceiling()
         code = None if state is None else CODE_OF[state]
         detail = {"state": None if state is None else state.value}
         begun = Act(actor, "queue.purge", name, detail)
 
-        def chunk(connection: Connection) -> int:
+        def chunk(connection: Connection, tally: Tally) -> int:
             if not deleted:
                 self._record(connection, begun)
-            return sweeps.purge(connection, queue.id, code, last, CHUNK)
+            return sweeps.purge(connection, tally, queue.id, code, last, CHUNK)
 
         deleted = 0
-        while gone := self._store.writer.submit(Task(chunk)):
+        while gone := self._store.writer.submit(Sweep(chunk)):
             deleted += gone
         ended = Act(actor, "queue.purged", name, {**detail, "jobs": deleted})
         self._store.writer.submit(Task(lambda connection: self._record(connection, ended)))
@@ -208,13 +219,6 @@ class QueueAdmin:
 
     def _of_config(self, name: str) -> Conflict:
         return Conflict(f"the queue {name!r} belongs to the config: edit it in {self._config}")
-
-    def _reports(self, queues: Sequence[Queue]) -> list[QueueReport]:
-        reads, now = self._store.reads, self._store.clock.now()
-        held = reads.depths([queue.id for queue in queues])
-        waiting = [q.id for q in queues if held.get(q.id, {}).get(State.QUEUED)]
-        oldest = reads.oldest_queued(waiting)
-        return [report(q, held.get(q.id, {}), oldest.get(q.id), now) for q in queues]
 
 
 def _seconds(minutes: int | None) -> int | None:

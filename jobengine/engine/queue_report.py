@@ -1,11 +1,13 @@
 """A queue as it is shown: its settings, and what is in it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from jobengine.domain.clock import Clock
 from jobengine.domain.job import State
 from jobengine.domain.queue import Queue
+from jobengine.store.reads import Reads
 
 
 class QueueReport(msgspec.Struct, frozen=True):
@@ -26,10 +28,25 @@ class QueueReport(msgspec.Struct, frozen=True):
     oldest_queued_age: int | None
 
 
-def report(
+class QueueReports:
+    """Reports on queues, by counts that are kept, so that none takes a look at the jobs."""
+
+    def __init__(self, reads: Reads, clock: Clock) -> None:
+        self._reads = reads
+        self._clock = clock
+
+    def of(self, queues: Sequence[Queue]) -> list[QueueReport]:
+        """The queues as they are shown. Raises StoreFailed."""
+        now = self._clock.now()
+        held = self._reads.depths([queue.id for queue in queues])
+        waiting = [q.id for q in queues if held.get(q.id, {}).get(State.QUEUED)]
+        oldest = self._reads.oldest_queued(waiting)
+        return [_report(q, held.get(q.id, {}), oldest.get(q.id), now) for q in queues]
+
+
+def _report(
     queue: Queue, depth: Mapping[State, int], oldest_queued: int | None, now: int
 ) -> QueueReport:
-    """The queue, with how many jobs it holds and when the oldest queued one was created."""
     return QueueReport(
         name=queue.name,
         read=sorted(queue.readers),

@@ -11,12 +11,12 @@ from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue
 from jobengine.domain.queue import Queue, Right
-from jobengine.store import queues as store
-from jobengine.store.audit import record
 from jobengine.store.database import Database
-from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.tables import queues as store
+from jobengine.store.tables.audit import record
+from jobengine.store.writing.operations import Task
+from jobengine.store.writing.writer import Writer
 
 # Who the audit trail names for what a config changes.
 _CONFIG = Actor("the config")

@@ -1,6 +1,7 @@
-"""The encrypted store: tables, statements, the engine seam and the one writer.
+"""The encrypted store: every table and statement, and the two kinds of database they lie in.
 
-Every write is an operation that the writer runs in a batch and commits with one
-fsync; reads go through connections that cannot write. SQL lives here alone, and
-no rule of a job's life does beyond what a statement must test.
+Downwards: `opening` and `move` take a whole database; `writing` is the write path, and `reads`
+and `browse` what is read beside it; `sqlcipher` and `postgresql` are the kinds of database,
+behind the seam in `database`; `tables` and their statements are the same for both. SQL
+lives here alone, and no rule of a job's life does beyond what a statement must test.
 """

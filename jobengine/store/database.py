@@ -1,18 +1,15 @@
 """The seam: what the rest of the store asks of the database that it lies in."""
 
 from collections.abc import Collection
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sqlalchemy import Connection, Engine
 
-from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen
 from jobengine.store.contents import Contents
-from jobengine.store.findings import Findings, Tell
 
 
 class Use(Enum):
@@ -79,64 +76,11 @@ class Database(Protocol):
     def watch(self, peers: Peers) -> None:
         """Begins to listen to the other servers, and to stand for their leader."""
 
+    def sizes(self) -> dict[str, int]:
+        """How many bytes its parts have, by what they are called."""
+
     def leads(self) -> bool:
         """Whether the background duties are this server's, and no other's."""
 
     def close(self) -> None:
         """Closes every connection."""
-
-
-def open_database(place: Path | DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> Database:
-    """The database. Raises CannotOpen; InUse where who must not be beside has it."""
-    if isinstance(place, Path):
-        from jobengine.store.sqlcipher import SqlcipherFile
-
-        return SqlcipherFile(place, secret, use)
-    _need_postgresql()
-    from jobengine.store.postgresql import PostgresDatabase
-
-    return PostgresDatabase(place, secret, use)
-
-
-def check_database(place: Path | DatabaseUrl, secret: bytes, tell: Tell) -> Findings:
-    """What is in a database and what is wrong with it; beside servers or not.
-
-    Raises CannotOpen where it cannot be told at all.
-    """
-    if isinstance(place, Path):
-        from jobengine.store.copies import existing
-        from jobengine.store.integrity import check
-
-        return check(existing(place, secret), tell)
-    _need_postgresql()
-    from jobengine.store.sealed_check import check_sealed
-
-    with closing(open_database(place, secret, Use.LOOK)) as database:
-        return check_sealed(database, tell)
-
-
-def rekey_database(
-    place: Path | DatabaseUrl, secret: bytes, new_secret: bytes, tell: Tell
-) -> Findings | None:
-    """Has a database open with another SECRET alone; None where it did already.
-
-    Raises CannotOpen, and then either the old SECRET opens it as before, or both open it.
-    """
-    if isinstance(place, Path):
-        from jobengine.store.copies import rekey
-
-        return rekey(place, secret, new_secret, tell)
-    _need_postgresql()
-    from jobengine.store.sealed_rekey import rekey_sealed
-
-    return rekey_sealed(place, secret, new_secret, tell)
-
-
-def _need_postgresql() -> None:
-    """Raises CannotOpen where the extra is not installed."""
-    try:
-        import jobengine.store.postgresql  # noqa: F401
-    except ImportError as error:
-        raise CannotOpen(
-            f"PostgreSQL needs {error.name}: pip install 'jobengine[postgresql]'"
-        ) from error

@@ -5,27 +5,30 @@ Ids are copied too, since they say who came first.
 
 import hashlib
 from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select
 
 from jobengine.domain.errors import CannotOpen
-from jobengine.store import depths
-from jobengine.store.audit import copied_end
 from jobengine.store.database import Database
-from jobengine.store.models import api_key, audit_entry, audit_head, job, queue
-from jobengine.store.prepared import Prepared
-from jobengine.store.rows import CONTENT_OF, FOLLOWING, JOB_COLUMNS
+from jobengine.store.tables import depths, statistics
+from jobengine.store.tables.audit import copied_end
+from jobengine.store.tables.models import api_key, audit_entry, audit_head, job, queue, web_user
+from jobengine.store.tables.prepared import Prepared
+from jobengine.store.tables.rows import CONTENT_OF, FOLLOWING
 
 # What is read and committed at once: so many jobs, or so many bytes of content.
 _CHUNK_JOBS = 1000
 _CHUNK_BYTES = 16 * 1024 * 1024
 
 # Copied whole, in one commit.
-_SMALL = (queue, api_key, audit_entry)
+_SMALL = (queue, api_key, web_user, audit_entry)
 
-_NAMES = tuple(column.name for column in JOB_COLUMNS)
+_NAMES = tuple(job.c.keys())
+# Where the columns of a table's row are in one of FOLLOWING.
+_IN_ORDER = itemgetter(*(list(FOLLOWING.selected_columns.keys()).index(name) for name in _NAMES))
 _INSERT = Prepared(insert(job).values({name: bindparam(name) for name in _NAMES}), order=_NAMES)
 
 # A row of JOB_COLUMNS, with the content as its client sent it.
@@ -45,6 +48,7 @@ class Move:
             for table in _SMALL:
                 self._copy_table(connection, table)
             self._copy_end_of_trail(connection)
+        self._copy_statistics()
 
     def _copy_table(self, connection: Connection, table: Table) -> None:
         with self._source.readers.connect() as reading:
@@ -59,8 +63,7 @@ class Move:
             named = [dict(zip(table.c.keys(), row, strict=True)) for row in rows]
             connection.execute(insert(table), named)
             if table is queue:
-                for row in named:
-                    depths.add_queue(connection, row["id"])
+                depths.add_queues(connection, [row["id"] for row in named])
 
     def _copy_end_of_trail(self, connection: Connection) -> None:
         with self._source.readers.connect() as reading:
@@ -68,6 +71,17 @@ class Move:
         if end is not None:
             connection.execute(delete(audit_head))
             connection.execute(insert(audit_head).values(end))
+
+    def _copy_statistics(self) -> None:
+        key: statistics.Row = (0, 0, 0)
+        while True:
+            with self._source.readers.connect() as reading:
+                rows = statistics.following(reading, key, _CHUNK_JOBS)
+            if not rows:
+                return
+            with self._target.writer.begin() as connection:
+                statistics.copy(connection, rows)
+            key = rows[-1][: len(key)]
 
     def copy(self) -> Iterator[int]:
         """Copies the jobs that are not there yet; gives how many, chunk by chunk.
@@ -79,7 +93,9 @@ class Move:
         yield _count(self._target)
         while rows := _chunk(self._source, after):
             after = rows[-1][0]
-            sealed = [(*row[:-1], self._target.contents.seal(row[1], row[-1])) for row in rows]
+            sealed = [
+                _IN_ORDER((*row[:-1], self._target.contents.seal(row[1], row[-1]))) for row in rows
+            ]
             with self._target.writer.begin() as connection:
                 _INSERT.many(connection, sealed)
                 depths.note(connection, depths.Moves((row[2], None, row[3]) for row in rows))
@@ -110,8 +126,8 @@ class Move:
 
 
 def _rows(connection: Connection, table: Table) -> list[tuple[Any, ...]]:
-    in_order = select(table).order_by(*table.primary_key.columns)
-    return [tuple(row) for row in connection.execute(in_order)]
+    # Sorted here: databases differ in how they order text. The first column is the key.
+    return sorted((tuple(row) for row in connection.execute(select(table))), key=itemgetter(0))
 
 
 def _count(database: Database) -> int:

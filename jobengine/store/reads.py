@@ -21,11 +21,11 @@ from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.database import Database
-from jobengine.store.depths import depths
-from jobengine.store.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
-from jobengine.store.queues import present_queues
-from jobengine.store.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
-from jobengine.store.statements import LIMIT
+from jobengine.store.tables.depths import depths, in_progress
+from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
+from jobengine.store.tables.queues import present_queues
+from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
+from jobengine.store.tables.statements import LIMIT
 
 
 class Key(NamedTuple):
@@ -114,6 +114,11 @@ class Reads:
         with self.connection() as connection:
             return list(connection.execute(_OVERDUE, binds).scalars())
 
+    def in_progress(self) -> frozenset[int]:
+        """The ids of the queues that have jobs in progress."""
+        with self.connection() as connection:
+            return in_progress(connection)
+
     def oldest_in_progress(self, queue: Queue) -> int | None:
         """The earliest last_updated of the queue's jobs in progress; None without any."""
         with self.connection() as connection:
@@ -140,8 +145,12 @@ class Reads:
         with self.connection() as connection:
             return present_queues(connection)
 
+    def open(self, uid: bytes, content: bytes) -> bytes:
+        """A job's content, from what is stored. Raises StoreFailed where it is damaged."""
+        return self._contents.open(uid, content)
+
     def _job(self, here: Stored, content: bytes) -> Job:
-        return here.as_job(self._contents.open(here.uid, content))
+        return here.as_job(self.open(here.uid, content))
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -129,7 +129,9 @@ class Api:
 
     def made(self, state: str = "queued", **arguments: Any) -> JobDict:
         """A new job, brought into the state."""
-        job: JobDict = self.create(**arguments).json()
+        answer = self.create(**arguments)
+        assert answer.status == 201, answer
+        job: JobDict = answer.json()
         if state != "queued":
             job = self.update(job["uid"], status=state).json()
             assert job["state"] == state

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from sqlalchemy import func, select
 
 from jobengine.config.environment import read_environment
-from jobengine.store.database import Use, open_database
-from jobengine.store.depths import depths
-from jobengine.store.models import STATE_OF, job
+from jobengine.store.database import Use
+from jobengine.store.opening import open_database
+from jobengine.store.tables.depths import depths
+from jobengine.store.tables.models import STATE_OF, job
 
 
 def check(env: Mapping[str, str]) -> None:

@@ -1,9 +1,12 @@
 """Disks that go wrong: one that fails on command, and a small one that fills up."""
 
+import atexit
 import errno
 import os
 import shutil
 import subprocess
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,8 @@ class BadDisk:
 
     def __init__(self, folder: Path) -> None:
         """Skips the test where there is no C compiler, or no LD_PRELOAD."""
-        compiler = shutil.which("cc")
-        if compiler is None or not Path("/proc/self/fd").exists():
-            pytest.skip("a disk that fails on command needs Linux and a C compiler")
-        library = folder / "bad_disk.so"
-        subprocess.run(
-            [compiler, "-shared", "-fPIC", "-O2", "-o", library, _SOURCE, "-ldl"], check=True
-        )
         self._orders = folder / "bad_disk_orders"
-        self.env: Any = {"LD_PRELOAD": str(library), "BAD_DISK": str(self._orders)}
+        self.env: Any = {"LD_PRELOAD": str(_library()), "BAD_DISK": str(self._orders)}
 
     def fail(self, call: str, name: str, ending: str) -> None:
         """Has the call ("fsync", "pwrite") fail from now on, with the error of that name."""
@@ -36,6 +32,28 @@ class BadDisk:
     def mend(self) -> None:
         """Has nothing fail any more."""
         self._orders.unlink()
+
+
+@cache
+def _library() -> Path:
+    compiler = shutil.which("cc")
+    if compiler is None or not Path("/proc/self/fd").exists():
+        pytest.skip("a disk that fails on command needs Linux and a C compiler")
+    folder = Path(tempfile.mkdtemp(prefix="bad-disk-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = folder / "bad_disk.so"
+    command: list[str | Path] = [
+        compiler,
+        "-shared",
+        "-fPIC",
+        "-O2",
+        "-o",
+        library,
+        _SOURCE,
+        "-ldl",
+    ]
+    subprocess.run(command, check=True)
+    return library
 
 
 class SmallDisk:

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 from pwd import getpwnam
 from shutil import which
@@ -40,7 +41,7 @@ class Cluster:
         folder.mkdir(parents=True, exist_ok=True)
         self.data = folder / "data"
         self._log = folder / "printed.txt"
-        self.port = _free_port()
+        self.port = free_port()
         self._settings = {"fsync": "on", "synchronous_commit": "on"} | settings
         self._databases = 0
         _initialise(self.data)
@@ -54,7 +55,8 @@ class Cluster:
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(f"PostgreSQL does not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(0.05)
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """A fast shutdown, which ends every connection; or another, by its signal."""
@@ -137,6 +139,6 @@ def _user() -> str:
     return "postgres"
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])

@@ -10,7 +10,7 @@ class Proxy:
     """Forwards to a port. Once armed, it cuts the first connection that sends the word.
 
     `when` is "before" the word is passed on, "during", at once after it was passed on, or
-    "after", when the answer to it has come from the other side and is kept back.
+    "after", when the answer to it has come from the other side. No answer to it is brought back.
     """
 
     def __init__(self, port: int) -> None:
@@ -45,7 +45,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := client.recv(1 << 16):
                 when = self._fires(data)
-                if when == "after":
+                if when in ("during", "after"):
                     back.set()
                 if when != "before":
                     server.sendall(data)

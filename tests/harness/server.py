@@ -11,24 +11,18 @@ import subprocess
 import sys
 import threading
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from tests.harness import CHECKOUT
 from tests.harness.client import Api, HttpTransport
-from tests.harness.zygote import Forked, Zygote, available
+from tests.harness.zygote import Forked, available, zygote
 
 SECRET = "a secret for tests"  # noqa: S105  that is all it opens
-CHECKOUT = Path(__file__).parents[2]
 _START_SECONDS = 30
 
 
 _starting = threading.Lock()
-
-
-@cache
-def _zygote() -> Zygote:
-    return Zygote(CHECKOUT)
 
 
 class Server:
@@ -104,18 +98,12 @@ class Server:
 
     def _as_usual(self) -> bool:
         limited = self.file_size_limit is not None or self.cores
-        return (
-            available
-            and not self.executed
-            and not limited
-            and self.cwd == CHECKOUT
-            and "LD_PRELOAD" not in self.env
-        )
+        return available and not self.executed and not limited and self.cwd == CHECKOUT
 
     def _forked(self) -> Forked:
         with _starting:
-            zygote = _zygote()
-        return zygote.fork(self._arguments, self.env, self.clock_file)
+            forks = zygote(self.env.get("LD_PRELOAD", ""))
+        return forks.serve(self._arguments, self.env, self.clock_file)
 
     def _executed(self) -> "subprocess.Popen[str]":
         module = ["jobengine"]

@@ -1,7 +1,8 @@
-"""Server processes that need not import Python's modules first.
+"""Processes of `jobengine` that need not import Python's modules first.
 
-One process imports them, and forks a server for each that is asked for: most of the time that
-it takes to start one, hundreds of times, is that of the imports.
+One process imports them, and forks another for each that is asked for: most of the time that
+it takes to start one, thousands of times, is that of the imports and of deriving keys. And a
+kill falls into what the command does, not into the start of Python.
 """
 
 import atexit
@@ -15,8 +16,11 @@ import socket
 import subprocess
 import sys
 import threading
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, NoReturn
+
+from tests.harness import CHECKOUT, cheap
 
 _ORDER_BYTES = 1 << 20
 _CODE_BYTES = 8
@@ -26,10 +30,10 @@ available = hasattr(os, "pidfd_open") and hasattr(socket, "SOCK_SEQPACKET")
 class Forked:
     """A process that the zygote forked; as subprocess.Popen has it."""
 
-    def __init__(self, pid: int, stderr: IO[str], ended: int) -> None:
+    def __init__(self, pid: int, ended: int) -> None:
         """`ended` is a file descriptor that its exit code can be read from."""
         self.pid = pid
-        self.stderr = stderr
+        self.stderr: IO[str] | None = None
         self.returncode: int | None = None
         self._ended = ended
 
@@ -59,39 +63,62 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-class Zygote:
-    """The process that forks the servers."""
+@cache
+def zygote(preload: str = "") -> "Zygote":
+    """The one of this process, with a library preloaded or none; made when first asked for."""
+    return Zygote(CHECKOUT, preload)
 
-    def __init__(self, folder: Path) -> None:
+
+class Zygote:
+    """The process that forks them."""
+
+    def __init__(self, folder: Path, preload: str) -> None:
         self._asking = threading.Lock()
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         number = theirs.fileno()
-        command = [sys.executable, "-m", "tests.harness.zygote", str(number)]
-        self._process = subprocess.Popen(command, cwd=folder, pass_fds=[number])
+        known = str(cheap.folder())
+        command = [sys.executable, "-m", "tests.harness.zygote", str(number), known]
+        env = os.environ | ({"LD_PRELOAD": preload} if preload else {})
+        self._process = subprocess.Popen(command, cwd=folder, pass_fds=[number], env=env)
         theirs.close()
         atexit.register(self.close)
 
-    def fork(self, arguments: list[str], env: dict[str, str], clock: Path | None) -> Forked:
-        """Runs `jobengine` with the arguments, in that environment and on that clock."""
+    def fork(
+        self,
+        arguments: list[str],
+        env: dict[str, str],
+        clock: Path | None,
+        standard: tuple[int, int, int],
+    ) -> Forked:
+        """Runs `jobengine` with the arguments, in that environment and on that clock.
+
+        `standard` are its stdin, stdout and stderr.
+        """
         order = {"arguments": arguments, "env": env, "clock": None if clock is None else str(clock)}
-        stderr, their_stderr = os.pipe()
         ended, their_ended = os.pipe()
-        theirs = [their_stderr, their_ended]
         with self._asking:
-            socket.send_fds(self._control, [json.dumps(order).encode()], theirs)
+            socket.send_fds(self._control, [json.dumps(order).encode()], [their_ended, *standard])
             pid = int(self._control.recv(_CODE_BYTES))
-        for number in theirs:
-            os.close(number)
-        return Forked(pid, os.fdopen(stderr, encoding="utf-8"), ended)
+        os.close(their_ended)
+        return Forked(pid, ended)
+
+    def serve(self, arguments: list[str], env: dict[str, str], clock: Path | None) -> Forked:
+        """As `fork`, with its stderr to be read while it runs."""
+        stderr, theirs = os.pipe()
+        with Path(os.devnull).open() as nothing:
+            process = self.fork(arguments, env, clock, (nothing.fileno(), 1, theirs))
+        os.close(theirs)
+        process.stderr = os.fdopen(stderr, encoding="utf-8")
+        return process
 
     def close(self) -> None:
-        """Ends it; the servers go on."""
+        """Ends it; what it forked goes on."""
         self._control.close()
         self._process.wait()
 
 
 def _serve(control: socket.socket) -> None:
-    """Forks a server for each order, and writes down how each ends."""
+    """Forks a process for each order, and writes down how each ends."""
     with selectors.DefaultSelector() as selector:
         selector.register(control, selectors.EVENT_READ)
         while True:
@@ -100,16 +127,17 @@ def _serve(control: socket.socket) -> None:
                     selector.unregister(key.fd)
                     _reap(key.fd, *key.data)
                     continue
-                data, fds, _, _ = socket.recv_fds(control, _ORDER_BYTES, 2)
+                data, fds, _, _ = socket.recv_fds(control, _ORDER_BYTES, 4)
                 if not data:
                     return
-                stderr, ended = fds
+                ended, *standard = fds
                 pid = os.fork()
                 if not pid:
                     selector.close()
                     control.close()
-                    _become(json.loads(data), stderr)
-                os.close(stderr)
+                    _become(json.loads(data), standard)
+                for number in standard:
+                    os.close(number)
                 selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (pid, ended))
                 control.send(b"%d" % pid)
 
@@ -122,14 +150,16 @@ def _reap(pidfd: int, pid: int, ended: int) -> None:
     os.close(pidfd)
 
 
-def _become(order: dict[str, Any], stderr: int) -> NoReturn:
+def _become(order: dict[str, Any], standard: list[int]) -> NoReturn:
     from jobengine.cli.main import main
     from tests.harness.clock import FileClock
 
     os.environ.clear()
     os.environ.update(order["env"])
-    os.dup2(stderr, 2)
-    os.close(stderr)
+    for number, given in enumerate(standard):
+        os.dup2(given, number)
+        os.close(given)
+    sys.stdin = os.fdopen(0)
     code = 1
     try:
         main(order["arguments"], order["clock"] and FileClock(Path(order["clock"])))
@@ -139,15 +169,20 @@ def _become(order: dict[str, Any], stderr: int) -> NoReturn:
     except BaseException:  # noqa: BLE001  printed, as Python does
         sys.excepthook(*sys.exc_info())
     finally:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
 
 
 if __name__ == "__main__":
     import jobengine.cli.main
-    import jobengine.store.postgresql
-    import jobengine.store.sqlcipher
+    import jobengine.store.postgresql.check
+    import jobengine.store.postgresql.database
+    import jobengine.store.postgresql.rekey
+    import jobengine.store.sqlcipher.copies
+    import jobengine.store.sqlcipher.database
+    import jobengine.store.sqlcipher.integrity
 
-    assert jobengine.store.postgresql
-    assert jobengine.store.sqlcipher
+    assert jobengine.store.sqlcipher.copies
+    cheap.make_cheap(Path(sys.argv[2]))
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -7,8 +7,9 @@ from sqlalchemy import Connection
 
 from jobengine.domain.clock import Clock
 from jobengine.engine.queues import Queues
-from jobengine.store.operations import Task
-from jobengine.store.writer import Writer
+from jobengine.store.tables.tally import Tally
+from jobengine.store.writing.operations import Sweep
+from jobengine.store.writing.writer import Writer
 
 # Jobs a chunk: some 10 ms of the writer's time, which is what a claim may have to wait.
 CHUNK = 500
@@ -23,7 +24,7 @@ class Duty(Protocol):
         """Does one chunk: how many jobs by queue name, and whether there may be more."""
 
 
-class Sweep:
+class SweepDuty:
     """A duty that applies time to the jobs of all queues."""
 
     event: str
@@ -35,7 +36,7 @@ class Sweep:
         self._queues = queues
         self._clock = clock
 
-    def touch(self, connection: Connection, now: int) -> Counter[int]:
+    def touch(self, connection: Connection, tally: Tally, now: int) -> Counter[int]:
         """Touches up to CHUNK jobs as of `now`, and counts them by queue id."""
         raise NotImplementedError
 
@@ -44,7 +45,8 @@ class Sweep:
         now = self._clock.now()  # before the look at the clock: it may jump between the two
         if self.deletes and not self._clock.steady():
             return Counter(), False
-        counts = self._writer.submit(Task(lambda connection: self.touch(connection, now)))
+        sweep = Sweep(lambda connection, tally: self.touch(connection, tally, now))
+        counts = self._writer.submit(sweep)
         names = self._queues.names()
         by_name = Counter({names.get(id_, "a removed queue"): n for id_, n in counts.items()})
         return by_name, counts.total() == CHUNK

@@ -4,16 +4,17 @@ from collections import Counter
 
 from sqlalchemy import Connection
 
-from jobengine.engine.duties.duty import CHUNK, Sweep
-from jobengine.store import sweeps
+from jobengine.engine.duties.duty import CHUNK, SweepDuty
+from jobengine.store.tables import sweeps
+from jobengine.store.tables.tally import Tally
 
 
-class Expire(Sweep):
+class Expire(SweepDuty):
     """Deletes queued jobs whose timeout_time has passed."""
 
     event = "jobs expired"
     deletes = True
 
-    def touch(self, connection: Connection, now: int) -> Counter[int]:
-        """See Sweep."""
-        return sweeps.expire(connection, now, CHUNK)
+    def touch(self, connection: Connection, tally: Tally, now: int) -> Counter[int]:
+        """See SweepDuty."""
+        return sweeps.expire(connection, tally, now, CHUNK)

@@ -4,16 +4,17 @@ from collections import Counter
 
 from sqlalchemy import Connection
 
-from jobengine.engine.duties.duty import CHUNK, Sweep
-from jobengine.store import sweeps
+from jobengine.engine.duties.duty import CHUNK, SweepDuty
+from jobengine.store.tables import sweeps
+from jobengine.store.tables.tally import Tally
 
 
-class Prune(Sweep):
+class Prune(SweepDuty):
     """Deletes complete and failed jobs whose keep time has passed."""
 
     event = "jobs pruned"
     deletes = True
 
-    def touch(self, connection: Connection, now: int) -> Counter[int]:
-        """See Sweep."""
-        return sweeps.prune(connection, now, CHUNK)
+    def touch(self, connection: Connection, tally: Tally, now: int) -> Counter[int]:
+        """See SweepDuty."""
+        return sweeps.prune(connection, tally, now, CHUNK)

@@ -5,11 +5,11 @@ from collections import Counter
 import structlog
 
 from jobengine.engine.duties.duty import CHUNK
-from jobengine.store import depths
-from jobengine.store import queues as store
-from jobengine.store.operations import Task
 from jobengine.store.reads import Reads
-from jobengine.store.writer import Writer
+from jobengine.store.tables import depths
+from jobengine.store.tables import queues as store
+from jobengine.store.writing.operations import Sweep
+from jobengine.store.writing.writer import Writer
 
 _log = structlog.get_logger(component="duties")
 
@@ -33,7 +33,7 @@ class Purge:
         queue_id, name = removed[0]
         self._announce(queue_id, name)
         gone = self._writer.submit(
-            Task(lambda connection: store.purge(connection, queue_id, CHUNK))
+            Sweep(lambda connection, tally: store.purge(connection, tally, queue_id, CHUNK))
         )
         return Counter({name: gone}), True
 

@@ -1,0 +1,174 @@
+"""Bodies: JSON to structs, with every mistake in a body told at once.
+
+What a field is expected to be is the description of its type, which the description of
+the API shows as well.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Generic, TypeVar, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+
+from jobengine.domain.errors import InvalidInput, Mistake
+from jobengine.domain.job import Content
+
+T = TypeVar("T", bound=Struct)
+
+BULK_MAX = 1000
+# A body may have a hundred thousand unknown fields; nobody wants to read of them all.
+MISTAKES_MAX = 20
+_ELEMENTS = f"an array of 1 to {BULK_MAX} JSON objects"
+
+_fields = msgspec.json.Decoder(dict[str, Raw])
+_elements = msgspec.json.Decoder(list[Raw])
+
+
+def array_of(struct: type[T]) -> Any:
+    """The type of a body with many of them."""
+    return Annotated[list[struct], Meta(min_length=1, max_length=BULK_MAX)]  # type: ignore[valid-type]  # made at run time
+
+
+class Body(Generic[T]):
+    """How to read a body: one object, or an array of 1 to BULK_MAX of them."""
+
+    def __init__(self, struct: type[T]) -> None:
+        """Every field's type has a description, which completes "expected …"."""
+        self._struct = struct
+        self._one = msgspec.json.Decoder(struct)
+        self._many: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(array_of(struct))
+        self._has_content = "content" in struct.__struct_fields__
+
+    def one(self, body: bytes) -> T:
+        """The object in the body. Raises InvalidInput with every mistake in it."""
+        parsed: T = self._decode(self._one, body)
+        if self._has_content and not _fits_content(parsed):
+            raise InvalidInput(self._mistakes(body))
+        return parsed
+
+    def many(self, body: bytes) -> list[T]:
+        """The objects in the body's array. Raises InvalidInput with every mistake in it."""
+        parsed: list[T] = self._decode(self._many, body)
+        if self._has_content and not all(map(_fits_content, parsed)):
+            raise InvalidInput(self._mistakes_of_array(body))
+        return parsed
+
+    def _decode(self, decoder: Any, body: bytes) -> Any:
+        try:
+            body.decode("utf-8")  # msgspec does not look inside a Raw
+            return decoder.decode(body)
+        except msgspec.ValidationError as error:
+            array = decoder is self._many
+            raise InvalidInput(
+                self._mistakes_of_array(body) if array else self._mistakes(body)
+            ) from error
+        except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
+            raise InvalidInput([_malformed(error, body, decoder is self._many)]) from error
+
+    def _mistakes(self, body: bytes) -> list[Mistake]:
+        """Every mistake in a body that is JSON but not the struct; off the hot path."""
+        try:
+            return _mistakes_of(self._struct, _fields.decode(body), "")[:MISTAKES_MAX]
+        except msgspec.ValidationError:
+            return [Mistake("pointer", "", "expected a JSON object")]
+        except (msgspec.DecodeError, RecursionError) as error:
+            return [_malformed(error, body, array=False)]
+
+    def _mistakes_of_array(self, body: bytes) -> list[Mistake]:
+        try:
+            elements = _elements.decode(body)
+        except msgspec.ValidationError:
+            return [Mistake("pointer", "", f"expected {_ELEMENTS}")]
+        except (msgspec.DecodeError, RecursionError) as error:
+            return [_malformed(error, body, array=True)]
+        if not 1 <= len(elements) <= BULK_MAX:
+            return [Mistake("pointer", "", f"expected {_ELEMENTS}, got {len(elements)}")]
+        return self._mistakes_in(elements)
+
+    def _mistakes_in(self, elements: Sequence[Raw]) -> list[Mistake]:
+        mistakes: list[Mistake] = []
+        for index, element in enumerate(elements):
+            if len(mistakes) >= MISTAKES_MAX:
+                break
+            if not _is_object(element):
+                mistakes.append(Mistake("pointer", f"/{index}", "expected a JSON object"))
+            elif not self._decodes(element):
+                mistakes += _mistakes_of(self._struct, _fields.decode(element), f"/{index}")
+        return mistakes[:MISTAKES_MAX]
+
+    def _decodes(self, element: Raw) -> bool:
+        try:
+            parsed = self._one.decode(element)
+        except msgspec.ValidationError:
+            return False
+        return not self._has_content or _fits_content(parsed)
+
+
+def _fits_content(parsed: Any) -> bool:
+    return parsed.content is UNSET or _is_object(parsed.content)
+
+
+def _malformed(error: Exception, body: bytes, array: bool) -> Mistake:
+    if isinstance(error, RecursionError):
+        reason = "it is nested too deeply"
+    elif isinstance(error, UnicodeDecodeError):
+        reason = f"it is not UTF-8 (byte {error.start})"
+    else:
+        reason = str(error) if body else "the body is empty"
+    expected = _ELEMENTS if array else "a JSON object"
+    return Mistake("pointer", "", f"expected {expected}: {reason}")
+
+
+def _mistakes_of(struct: type[Struct], values: dict[str, Raw], place: str) -> list[Mistake]:
+    known = {field.name: field for field in msgspec.structs.fields(struct)}
+    mistakes = [
+        Mistake("pointer", place + _pointer(name), _unknown(name, known))
+        for name in values
+        if name not in known
+    ]
+    for name, field in known.items():
+        if name not in values:
+            if field.required:
+                detail = f"missing, expected {_expected(field.type)}"
+                mistakes.append(Mistake("pointer", f"{place}/{name}", detail))
+        elif not _fits(values[name], field.type):
+            detail = f"expected {_expected(field.type)}"
+            mistakes.append(Mistake("pointer", f"{place}/{name}", detail))
+    # Each field's last value fits, so an earlier one of the same name did not.
+    return mistakes or [Mistake("pointer", place, "expected each field once")]
+
+
+def _expected(type_: Any) -> str:
+    """The description of a field's type, which may stand in a union with UnsetType."""
+    notes = [
+        note
+        for part in (type_, *get_args(type_))
+        for note in getattr(part, "__metadata__", ())
+        if isinstance(note, Meta)
+    ]
+    return next(note.description for note in notes if note.description is not None)
+
+
+def _fits(value: Raw, type_: Any) -> bool:
+    if type_ in (Content, Content | UnsetType):
+        return _is_object(value)
+    try:
+        msgspec.json.decode(value, type=type_)
+    except (msgspec.ValidationError, RecursionError):
+        return False
+    return True
+
+
+def _is_object(value: Raw) -> bool:
+    return bytes(memoryview(value)[:1]) == b"{"
+
+
+def _unknown(name: str, known: dict[str, Any]) -> str:
+    if name == "state" and "status" in known:
+        return "unknown field: in an update it is called status"
+    return f"unknown field, expected {', '.join(known)}"
+
+
+def _pointer(name: str) -> str:
+    """The JSON pointer of a field (RFC 6901, section 3)."""
+    return "/" + name.replace("~", "~0").replace("/", "~1")

@@ -1,0 +1,100 @@
+"""The claims that wait for a job. The writer's thread alone touches them, but to count them."""
+
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from typing import NamedTuple
+
+from jobengine.store.writing.latches import Latch
+from jobengine.store.writing.operations import Claim
+
+# How often those that wait are asked whether they still want a job.
+_LOOK_SECONDS = 1.0
+
+
+class _Parked(NamedTuple):
+    """A claim, the latch that its caller waits for, and when it gives up."""
+
+    claim: Claim
+    latch: Latch
+    deadline: float
+
+
+class ParkedClaims:
+    """Claims that found nothing, by queue in the order of their arrival.
+
+    Times are readings of Clock.elapsed, in seconds.
+    """
+
+    def __init__(self) -> None:
+        self._by_queue: dict[int, deque[_Parked]] = {}
+        self._asked: set[int] = set()
+        self._next_look: float | None = None
+        self._closed = False
+
+    def takes(self, claim: Claim) -> bool:
+        """Whether the claim is to wait: it found nothing, was not refused, and may."""
+        return claim.wait > 0 and not self._closed and not claim.refused and not claim.outcome()
+
+    def add(self, claim: Claim, latch: Latch, now: float) -> None:
+        """Parks a claim, until a job comes or its time is up."""
+        parked = _Parked(claim, latch, now + claim.wait)
+        self._by_queue.setdefault(claim.queue.id, deque()).append(parked)
+        look = min(parked.deadline, now + _LOOK_SECONDS)
+        if self._next_look is None or look < self._next_look:
+            self._next_look = look
+
+    def waiting(self, queue_id: int) -> Sequence[Claim]:
+        """The claims that wait for a job in the queue and are still wanted, oldest first."""
+        self._asked.add(queue_id)
+        return [p.claim for p in self._by_queue.get(queue_id, ()) if p.claim.wanted()]
+
+    def waited_for(self, queue_ids: Collection[int] | None) -> set[int]:
+        """Those of the queues (None: of all) that a claim waits for."""
+        every = self._by_queue.keys()
+        return set(every) if queue_ids is None else every & set(queue_ids)
+
+    def release_served(self) -> None:
+        """Lets go of the claims that a batch has given jobs to, now that it is committed."""
+        for queue_id in self._asked:
+            self._keep(queue_id, lambda parked: not parked.claim.outcome())
+        self._asked.clear()
+
+    def reset(self) -> None:
+        """Takes back what a batch has given them, since it was undone."""
+        for queue_id in self._asked:
+            for parked in self._by_queue.get(queue_id, ()):
+                parked.claim.settle([])
+        self._asked.clear()
+
+    def look(self, now: float) -> None:
+        """Lets go, with nothing, of the claims whose time is up or that nobody wants."""
+        if self._next_look is None or now < self._next_look:
+            return
+        for queue_id in list(self._by_queue):
+            self._keep(queue_id, lambda parked: parked.deadline > now and parked.claim.wanted())
+        deadlines = [p.deadline for queue in self._by_queue.values() for p in queue]
+        self._next_look = min([*deadlines, now + _LOOK_SECONDS]) if deadlines else None
+
+    def count(self) -> int:
+        """How many claims wait; any thread may ask."""
+        return sum(len(parked) for parked in list(self._by_queue.values()))
+
+    def close(self) -> None:
+        """Lets go of every claim, with nothing, and takes none any more."""
+        self._closed = True
+        self.look(float("inf"))
+
+    def next_look(self) -> float | None:
+        """When to call `look` again; None where no claim waits."""
+        return self._next_look
+
+    def _keep(self, queue_id: int, stays: Callable[[_Parked], bool]) -> None:
+        """Lets go of the claims on a queue that do not stay."""
+        kept: deque[_Parked] = deque()
+        for parked in self._by_queue.pop(queue_id, ()):
+            if stays(parked):
+                kept.append(parked)
+            else:
+                parked.latch.open()
+        if kept:
+            self._by_queue[queue_id] = kept

@@ -1,0 +1,49 @@
+"""What claims, updates and deletes share: where a batch works, and how it moves jobs."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection
+
+from jobengine.store.contents import Contents
+from jobengine.store.tables import statements
+from jobengine.store.tables.models import INPROGRESS
+from jobengine.store.tables.rows import Passed
+from jobengine.store.tables.tally import Tally
+
+
+class Work:
+    """A connection in a transaction, as of `now`, and what has been done there."""
+
+    __slots__ = ("connection", "contents", "now", "tally")
+
+    def __init__(self, connection: Connection, contents: Contents, now: int) -> None:
+        """`contents` is how a job's content lies in the table."""
+        self.connection = connection
+        self.contents = contents
+        self.now = now
+        self.tally = Tally()
+
+    def move(self, to: Passed, last_updated: int, ids: Sequence[int]) -> None:
+        """Moves the jobs of these ids to another state."""
+        code, since, by = to
+        if code == INPROGRESS:
+            claim = last_updated, since, since, by, by
+            moved = statements.CLAIM.count(self.connection, ids, claim)
+        else:
+            move = code, last_updated, since, by
+            moved = statements.MOVE.count(self.connection, ids, move)
+        expect(len(ids), moved)
+
+    def content(self, id_: int) -> bytes:
+        """The content of the job of an id, as it lies in the table."""
+        return bytes(statements.CONTENT.value(self.connection, {"job_id": id_}))
+
+    def size(self, id_: int) -> int:
+        """How many bytes that has."""
+        return int(statements.CONTENT_SIZE.value(self.connection, {"job_id": id_}))
+
+
+def expect(rows: int, touched: int) -> None:
+    """Raises RuntimeError where a statement did not do what it was to."""
+    if rows != touched:
+        raise RuntimeError(f"a statement touched {touched} rows where {rows} were expected")

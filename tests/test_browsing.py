@@ -1,0 +1,112 @@
+"""Jobs looked through by filters: any mix of them pages like the list, filtered and sorted."""
+
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from jobengine.domain.job import State
+from jobengine.engine.browsing import Browsing
+from jobengine.engine.views import Filter, Order, Page
+from jobengine.wsgi import Service
+from tests.conftest import next_queue
+from tests.harness.client import Api, WsgiTransport
+from tests.harness.clock import FileClock
+
+priorities = st.sampled_from([1, 2, 49, 50, 51, 99, 100])
+ages = st.none() | st.integers(0, 40)
+drafts = st.tuples(
+    priorities,
+    st.sampled_from(["", *(state.value for state in State)]),  # nothing for one that expires
+    st.integers(0, 5),  # seconds before the next
+)
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> Filter:
+    lowest, highest = sorted(draw(st.tuples(priorities, priorities)))
+    state = draw(st.none() | st.sampled_from(State))
+    return Filter(state, highest, lowest, draw(ages), draw(ages))
+
+
+@pytest.fixture(scope="module")
+def browsing(service: Service, clock: FileClock) -> Browsing:
+    """What looks through the jobs of the service."""
+    return Browsing(service._reads, service.queues, clock)
+
+
+def made(service: Service, clock: FileClock, jobs: list[tuple[int, str, int]]) -> Api:
+    """A queue with such jobs, in the order of their creation."""
+    api = Api(WsgiTransport(service.app), next_queue())
+    for priority, state, seconds in jobs:
+        api.made(state or "queued", priority=priority, valid_for=100 if state else 1)
+        clock.advance(seconds)
+    clock.advance(2)
+    return api
+
+
+def wanted(api: Api, chosen: Filter, order: Order, now: int) -> list[str]:
+    """What the list has of it."""
+    jobs = api.listed(None if chosen.state is None else chosen.state.value)
+    if order is not Order.QUEUE:
+        jobs.sort(key=lambda job: job["uid"], reverse=order is Order.NEWEST)
+    return [job["uid"] for job in jobs if lets_through(chosen, job, now - job["created"])]
+
+
+def lets_through(chosen: Filter, job: dict[str, Any], age: int) -> bool:
+    old = chosen.older_than is None or age >= chosen.older_than
+    new = chosen.newer_than is None or age <= chosen.newer_than
+    return old and new and chosen.lowest <= job["priority"] <= chosen.highest
+
+
+@given(
+    jobs=st.lists(drafts, max_size=20),
+    chosen=filters(),
+    order=st.sampled_from(Order),
+    limit=st.integers(1, 8),
+)
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_filter_pages_like_the_list_filtered_and_sorted(
+    service: Service,
+    clock: FileClock,
+    browsing: Browsing,
+    jobs: list[tuple[int, str, int]],
+    chosen: Filter,
+    order: Order,
+    limit: int,
+) -> None:
+    api = made(service, clock, jobs)
+    pages: list[Page] = []
+    while not pages or pages[-1].after is not None:
+        after = pages[-1].after if pages else None
+        pages.append(browsing.page(api.queue, chosen, order, after, limit))
+    assert all(len(page.jobs) == limit for page, _ in pairwise(pages))
+    found = [job.uid for page in pages for job in page.jobs]
+    assert found == wanted(api, chosen, order, clock.now())
+
+
+@given(jobs=st.lists(drafts, max_size=20), chosen=filters(), order=st.sampled_from(Order))
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_a_search_for_what_every_content_has_finds_what_the_filter_lets_through(
+    service: Service,
+    clock: FileClock,
+    browsing: Browsing,
+    jobs: list[tuple[int, str, int]],
+    chosen: Filter,
+    order: Order,
+) -> None:
+    api = made(service, clock, jobs)
+    found, after = list[str](), None
+    while True:
+        page = browsing.search(api.queue, chosen, "{}", order, after, 3)
+        found += [job.uid for job in page.jobs]
+        after = page.after
+        if after is None:
+            break
+    assert found == wanted(api, chosen, order, clock.now())
