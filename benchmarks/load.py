@@ -15,6 +15,7 @@ _LENGTH = re.compile(rb"[Cc]ontent-[Ll]ength: (\d+)")
 _UID = re.compile(rb'"uid":"([0-9a-f-]{36})"')
 
 BULK = 500  # jobs a call
+_PATIENCE_SECONDS = 60
 PAYLOAD = b'{"content":{"job":"content"},"valid_for":600,"priority":50}'
 
 # Gives the next request of a connection from the answer to its last one (b"" at first);
@@ -159,6 +160,21 @@ class _Connection:
         return whole
 
 
+def time_left(began: float, seconds: float, answers: int) -> float:
+    """Seconds that a measurement has left.
+
+    It ends when its time is up, but not before the first answer, so that a machine which
+    stalls for a moment gives a low rate and not none. Raises TimeoutError where nothing
+    answers for a minute more.
+    """
+    left = began + seconds - time.perf_counter()
+    if answers:
+        return left
+    if left + _PATIENCE_SECONDS < 0:
+        raise TimeoutError(f"no answer within {seconds + _PATIENCE_SECONDS:g} seconds")
+    return left + _PATIENCE_SECONDS
+
+
 def _work(
     send: Connection, ports: Sequence[int], script: str, connections: int, seconds: float
 ) -> None:
@@ -172,7 +188,7 @@ def _work(
 
 
 def run(ports: Sequence[int], scripts: list[Script], seconds: float) -> Load:
-    """Runs a script on each connection, in this process, until the time is up."""
+    """Runs a script on each connection, in this process, until the time is up (`time_left`)."""
     poll = select.epoll()
     open_: dict[int, _Connection] = {}
     for script, port in zip(scripts, cycle(ports), strict=False):
@@ -183,10 +199,9 @@ def run(ports: Sequence[int], scripts: list[Script], seconds: float) -> Load:
     for connection in open_.values():
         connection.prepare()
     failures, began = 0, time.perf_counter()
-    end = began + seconds
     active = sum(connection.send() for connection in open_.values())
-    while active and (now := time.perf_counter()) < end:
-        for fd, _ in poll.poll(end - now):
+    while active and (left := time_left(began, seconds, len(times))) > 0:
+        for fd, _ in poll.poll(left):
             connection = open_[fd]
             answer = connection.answer()
             if answer is not None:

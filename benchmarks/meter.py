@@ -26,9 +26,7 @@ class Meter:
         database, server, log = (
             now - before for now, before in zip(self._read(), self._before, strict=True)
         )
-        (size,) = self._value(
-            "SELECT pg_total_relation_size('job') / greatest(count(*), 1) FROM job"
-        )
+        (size,) = self._value(_STORED)
         self._connection.close()
         return (
             f"a job: {database / jobs * 1e6:.0f} µs of PostgreSQL, {server / jobs * 1e6:.0f} µs of "

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.figure import Scale
+from benchmarks.load import time_left
 from benchmarks.peers.common import PAYLOAD, free_port, lacking, listens, scratch, server
 
 SETTING = "beanstalkd -b DIR -f0 (fsync at every write)"
@@ -130,11 +131,11 @@ def _run(port: int, name: str, connections: int, seconds: float) -> float:
     for connection in open_.values():
         poll.register(connection.socket, select.EPOLLIN)
     jobs, began = 0, time.perf_counter()
-    end = began + seconds
+    all_done = False
     for connection in open_.values():
         connection.socket.sendall(script(b"") or b"")
-    while (now := time.perf_counter()) < end:
-        for fd, _ in poll.poll(end - now):
+    while not all_done and (left := time_left(began, seconds, jobs)) > 0:
+        for fd, _ in poll.poll(left):
             connection = open_[fd]
             answer = connection.answer()
             if answer is None:
@@ -142,7 +143,7 @@ def _run(port: int, name: str, connections: int, seconds: float) -> float:
             jobs += answer.startswith(counts)
             command = script(answer)
             if command is None:
-                end = 0.0  # nothing is left: what was done until now counts
+                all_done = True  # nothing is left: what was done until now counts
             else:
                 connection.socket.sendall(command)
     elapsed = time.perf_counter() - began
