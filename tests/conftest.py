@@ -21,7 +21,7 @@ from tests.harness.server import SECRET, Server
 KINDS = ("sqlcipher", "postgresql")
 WINDOW = 10 * 60
 KEEP = 60 * 60
-_SPARE = 2000
+_SPARE = 2500
 
 CONFIG = (
     "version: 1\nadmins: [admin]\njob_keep_minutes: 60\njob_timeout_minutes: 10\nqueues:\n"

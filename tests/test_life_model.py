@@ -198,16 +198,16 @@ def run(transport: Transport, clock: FileClock, examples: int) -> None:
 
 
 def test_lives_without_any_duty(service: Service, clock: FileClock) -> None:
-    run(WsgiTransport(service.app), clock, 40)
+    run(WsgiTransport(service.app), clock, 30)
 
 
 def test_lives_under_granian(granian_server: Server, clock: FileClock) -> None:
     http = HttpTransport(granian_server.port)
-    run(http, clock, 20)
+    run(http, clock, 10)
     http.close()
 
 
 def test_lives_beside_the_duties_of_a_server_process(server: Server, clock: FileClock) -> None:
     http = HttpTransport(server.port)
-    run(http, clock, 25)
+    run(http, clock, 15)
     http.close()

@@ -180,7 +180,7 @@ def test_kill_9_during_a_rekey_of_postgresql_leaves_all_jobs_to_the_new_one(
 ) -> None:
     """And to the old one, too, until the key of that is gone, which is the end."""
     url = cluster.new_database()
-    filled(tmp_path, 1500, DATABASE_URL=url)
+    filled(tmp_path, 700, DATABASE_URL=url)
     before = contents(url, SECRET)
     assert before
     cluster.execute_in(url, "CREATE TABLE jobs AS TABLE job")

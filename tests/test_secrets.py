@@ -18,6 +18,7 @@ from tests.harness.postgresql import Cluster
 from tests.harness.server import Server
 
 SECRET, KEY, PASSWORD, PAYLOAD = "secret-needle", "key-needle", "password-needle", "payload-needle"
+HTTP = ("waitress", "granian")
 NEEDLES = (SECRET, KEY, PASSWORD, PAYLOAD)
 CONFIG = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n"
 PATTERN = Path("/proc/sys/kernel/core_pattern")
@@ -30,15 +31,28 @@ def found_in(text: str) -> list[str]:
     return [needle for needle in NEEDLES if needle in text]
 
 
-@pytest.fixture(params=["waitress", "granian"])
+@pytest.fixture(params=HTTP)
 def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
     """A server that logs everything, and may leave core files where it was started."""
-    arguments = ("--server", request.param)
-    server = Server(tmp_path, CONFIG, arguments=arguments, SECRET=SECRET, LOG_LEVEL="debug")
-    server.env["PYTHONPATH"] = str(server.cwd)
-    server.cwd, server.cores = tmp_path, True
-    with server:
+    with talkative(tmp_path, request.param) as server:
         yield server
+
+
+@pytest.fixture(scope="module", params=HTTP)
+def seen(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """As `server`, for those who only look at its process."""
+    with talkative(tmp_path_factory.mktemp("seen"), request.param) as server:
+        yield server
+
+
+def talkative(folder: Path, http: str) -> Server:
+    arguments = ("--server", http)
+    server = Server(folder, CONFIG, arguments=arguments, SECRET=SECRET, LOG_LEVEL="debug")
+    server.env["PYTHONPATH"] = str(server.cwd)
+    server.cwd, server.cores = folder, True
+    return server
 
 
 @proc
@@ -55,8 +69,8 @@ def test_it_leaves_no_core_file(server: Server, tmp_path: Path) -> None:
 
 
 @proc
-def test_its_limits_allow_many_connections_and_no_core(server: Server) -> None:
-    lines = Path(f"/proc/{server.process.pid}/limits").read_text().splitlines()
+def test_its_limits_allow_many_connections_and_no_core(seen: Server) -> None:
+    lines = Path(f"/proc/{seen.process.pid}/limits").read_text().splitlines()
     limits = {line[:26].strip(): line[26:].split() for line in lines}
     assert limits["Max core file size"][:2] == ["0", "0"]
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -64,17 +78,17 @@ def test_its_limits_allow_many_connections_and_no_core(server: Server) -> None:
 
 
 @proc
-def test_nobody_but_root_may_look_into_the_process(server: Server) -> None:
+def test_nobody_but_root_may_look_into_the_process(seen: Server) -> None:
     """A process that is not dumpable belongs to root, for all that /proc says of it."""
-    assert Path(f"/proc/{server.process.pid}/mem").stat().st_uid == 0
+    assert Path(f"/proc/{seen.process.pid}/mem").stat().st_uid == 0
     if os.geteuid() != 0:
         with pytest.raises(PermissionError):
-            Path(f"/proc/{server.process.pid}/environ").read_bytes()
+            Path(f"/proc/{seen.process.pid}/environ").read_bytes()
 
 
 @proc
-def test_the_command_line_has_nothing_secret(server: Server) -> None:
-    assert found_in(Path(f"/proc/{server.process.pid}/cmdline").read_text()) == []
+def test_the_command_line_has_nothing_secret(seen: Server) -> None:
+    assert found_in(Path(f"/proc/{seen.process.pid}/cmdline").read_text()) == []
 
 
 @proc

@@ -309,18 +309,27 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("analysed", [False, True])
-@pytest.mark.parametrize("name", HOT)
-def test_hot_statements_use_their_index_and_sort_nothing(
-    file: SqlcipherFile, name: str, analysed: bool
-) -> None:
+@pytest.fixture(scope="module", params=["not analysed", "analysed"])
+def planner(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Connection]:
+    """A connection that plans statements, over an empty database and over one of 3000 jobs."""
+    file = SqlcipherFile(tmp_path_factory.mktemp("planner") / "jobs.queuedb", b"secret")
     upgrade(file)
-    statement, binds, index = HOT[name]
     with file.writer.connect() as connection:
-        if analysed:
+        if request.param == "analysed":
             fill_plainly(connection, 3000)
             connection.exec_driver_sql("ANALYZE")
-        steps = plan(connection, statement, binds)
+        connection.commit()
+        yield connection
+    file.close()
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_hot_statements_use_their_index_and_sort_nothing(planner: Connection, name: str) -> None:
+    statement, binds, index = HOT[name]
+    steps = plan(planner, statement, binds)
+    planner.rollback()  # what it did is not to meet the next one
     assert index in steps
     assert "SCAN job" not in steps
     assert "TEMP B-TREE" not in steps

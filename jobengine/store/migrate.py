@@ -1,5 +1,6 @@
 """Brings the schema to the newest version, from a checkout or an installed wheel."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -32,18 +33,16 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:
-    config = _config(database, connection)
     current = MigrationContext.configure(connection).get_current_revision()
-    scripts = ScriptDirectory.from_config(config)
     connection.rollback()
     if current is not None and not knows(current):
         raise CannotOpen(
             f"the database has schema {current}, which this version does not know: "
             "it was written by a newer JobEngine"
         )
-    if revision == "head" and current == scripts.get_current_head():
+    if revision == "head" and current == _scripts(migrations()).get_current_head():
         return  # the check of foreign keys after a migration reads every job
-    command.upgrade(config, revision)
+    command.upgrade(_config(database, connection), revision)
 
 
 def is_current(database: Database) -> bool:
@@ -55,7 +54,7 @@ def is_current(database: Database) -> bool:
         return False
     with database.readers.connect() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-        newest = ScriptDirectory.from_config(_config(database, connection)).get_current_head()
+        newest = _scripts(migrations()).get_current_head()
     if current is None or current == newest:
         return current is not None
     how = (
@@ -70,8 +69,13 @@ def is_current(database: Database) -> bool:
 
 def knows(revision: str) -> bool:
     """Whether the schema's revision is of this version, or of one before."""
-    scripts = ScriptDirectory(str(migrations()))
-    return any(script.revision == revision for script in scripts.walk_revisions())
+    return any(script.revision == revision for script in _scripts(migrations()).walk_revisions())
+
+
+@cache
+def _scripts(folder: Path) -> ScriptDirectory:
+    """The migrations, whose files are read once: each start asks twice."""
+    return ScriptDirectory(str(folder))
 
 
 def has_tables(database: Database) -> bool:

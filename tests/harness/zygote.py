@@ -175,6 +175,8 @@ def _become(order: dict[str, Any], standard: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    import falcon
+
     import jobengine.cli.main
     import jobengine.store.postgresql.check
     import jobengine.store.postgresql.database
@@ -184,5 +186,6 @@ if __name__ == "__main__":
     import jobengine.store.sqlcipher.integrity
 
     assert jobengine.store.sqlcipher.copies
+    falcon.App()  # the first one of a process reads the machine's types of media
     cheap.make_cheap(Path(sys.argv[2]))
     _serve(socket.socket(fileno=int(sys.argv[1])))
