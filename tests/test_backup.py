@@ -264,18 +264,17 @@ def test_a_damaged_database_is_kept_with_its_log(tmp_path: Path, home: Path) -> 
 
 
 def test_kill_9_during_a_backup_leaves_none_or_a_whole_one(tmp_path: Path, home: Path) -> None:
-    copy, whole, cut = tmp_path / "copy", 0, 0
+    copy = tmp_path / "copy"
     with Server(tmp_path, CONFIG) as server:
-        for kill in command.kills(KILLS, lambda: succeeded(backup(home, copy))):
+        kills = command.Kills(KILLS, lambda: succeeded(backup(home, copy)))
+        for kill in kills:
             copy.unlink(missing_ok=True)
             kill("backup", str(copy), DB_PATH=str(home))
             left = names_of(tmp_path, "copy")
             assert left in ([], ["copy.partial"], ["copy"])
-            cut += left == ["copy.partial"]
+            kills.at_work += left == ["copy.partial"]
             if copy.exists():
-                whole += 1
                 verify(copy)
-        assert cut > 2, "it was killed at work"
         succeeded(backup(home, copy, "--force"))
         assert len(server.api().listed()) == JOBS
     assert len(uids_in(copy)) == JOBS
@@ -288,15 +287,14 @@ def test_kill_9_during_a_restore_leaves_the_old_or_the_new(
     succeeded(backup(home, copy))
     old = in_hex(filled(tmp_path / "old", 1))
     shutil.copy(tmp_path / "old" / "jobs.queuedb", other)
-    cut = 0
-    for kill in command.kills(KILLS, lambda: succeeded(restore(copy, tmp_path / "trial"))):
+    kills = command.Kills(KILLS, lambda: succeeded(restore(copy, tmp_path / "trial")))
+    for kill in kills:
         for path in tmp_path.glob("target.queuedb*"):
             path.unlink()
         shutil.copy(other, target)
         kill("restore", str(copy), DB_PATH=str(target))
-        cut += target.with_name("target.queuedb.partial").exists()
+        kills.at_work += target.with_name("target.queuedb.partial").exists()
         assert uids_in(target) in (old, in_hex(original[1]))
-    assert cut > 2, "it was killed at work"
 
 
 @pytest.mark.parametrize("steps", range(6))

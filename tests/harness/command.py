@@ -1,5 +1,6 @@
 """The `jobengine` command: run to its end, or killed on its way there."""
 
+import itertools
 import os
 import random
 import tempfile
@@ -12,6 +13,8 @@ from subprocess import CompletedProcess, TimeoutExpired
 
 from tests.harness.server import SECRET, Server
 from tests.harness.zygote import Forked, zygote
+
+_AT_WORK = 3
 
 
 def run(*arguments: str, stdin: str = "", **env: str) -> "CompletedProcess[str]":
@@ -31,29 +34,40 @@ def start(*arguments: str, stdin: str = "", **env: str) -> "Command":
     return _start(arguments, {"SECRET": SECRET, **env}, stdin, None)
 
 
-def kills(number: int, action: Callable[[], object]) -> Iterator[Callable[..., None]]:
+class Kills:
     """Functions that start a command and kill it, spread over the time that it takes.
 
-    The action is that command, run to its end. A kill that came after the end shows that it
-    takes less, since the action met a busy machine; the next are spread over the less.
+    A kill that came after the end shows that it takes less: what was timed met a busy machine.
+    The next are spread over the less.
     """
-    begun = time.monotonic()
-    action()
-    took = time.monotonic() - begun
 
-    def kill(share: float, *arguments: str, **env: str) -> None:
-        nonlocal took
+    def __init__(self, number: int, action: Callable[[], object]) -> None:
+        """The action is that command, run to its end.
+
+        There are more kills than the number until some of them came `at_work`.
+        """
+        self.at_work = 0  # for those who kill to count up
+        self._number = number
+        begun = time.monotonic()
+        action()
+        self._took = time.monotonic() - begun
+
+    def __iter__(self) -> Iterator[Callable[..., None]]:
+        dice = random.Random(7)
+        for n in itertools.count():
+            if n >= self._number and self.at_work >= _AT_WORK:
+                return
+            assert n < 10 * self._number, "it is hardly ever killed at work"
+            yield partial(self._kill, (n % self._number + dice.random()) / self._number)
+
+    def _kill(self, share: float, *arguments: str, **env: str) -> None:
         command, begun = start(*arguments, **env), time.monotonic()
         with suppress(TimeoutExpired):
-            command.process.wait(share * took)
-            took = time.monotonic() - begun
+            command.process.wait(share * self._took)
+            self._took = time.monotonic() - begun
         command.process.kill()
         done = command.result()
         assert done.returncode in (0, -9), done.stderr
-
-    dice = random.Random(7)
-    for n in range(number):
-        yield partial(kill, (n + dice.random()) / number)
 
 
 class Command:
