@@ -1,11 +1,13 @@
 """Jobs looked through by filters: any mix of them pages like the list, filtered and sorted."""
 
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from jobengine.domain.job import State
 from jobengine.engine.browsing import Browsing
@@ -110,3 +112,22 @@ def test_a_search_for_what_every_content_has_finds_what_the_filter_lets_through(
         if after is None:
             break
     assert found == wanted(api, chosen, order, clock.now())
+
+
+def test_a_job_and_its_history_are_of_one_instant(
+    service: Service, clock: FileClock, browsing: Browsing
+) -> None:
+    """Whoever changes it while it is read."""
+    api = made(service, clock, [])
+    uid = api.made("inprogress")["uid"]
+    states = cycle(["complete", "failed"])
+
+    def change(*_: object) -> None:
+        assert api.update(uid, status=next(states)).status == 200
+
+    readers = service._database.readers
+    event.listen(readers, "after_cursor_execute", change)
+    detail = browsing.job(UUID(uid).bytes)
+    event.remove(readers, "after_cursor_execute", change)
+    assert detail.steps[-1].state is detail.job.state
+    assert {step.who for step in detail.steps} == {"both"}, "no window has failed it"

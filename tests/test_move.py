@@ -15,7 +15,7 @@ from jobengine.store.database import Use
 from jobengine.store.migrate import upgrade
 from jobengine.store.move import Move
 from jobengine.store.opening import open_database
-from jobengine.store.tables.history import Past, history
+from jobengine.store.tables.history import Past, with_history
 from jobengine.store.tables.models import STATE_OF
 from tests.harness import command, depths
 from tests.harness.client import Api
@@ -66,9 +66,9 @@ def past(uid: str, place: Path | DatabaseUrl) -> Past:
         closing(open_database(place, SECRET.encode(), Use.LOOK)) as database,
         database.readers.connect() as connection,
     ):
-        found = history(connection, UUID(uid).bytes)
+        found = with_history(connection, UUID(uid).bytes)
     assert found is not None
-    return found.past()
+    return found[1].past()
 
 
 def lists(server: Server) -> list[Any]:

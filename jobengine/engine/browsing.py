@@ -1,7 +1,7 @@
 """Jobs as people look through them: by filters, in any order, by what is in their contents."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 
@@ -18,7 +18,7 @@ from jobengine.engine.views import Detail, Filter, Listed, Order, Page, Step
 from jobengine.store import browse
 from jobengine.store.browse import LAST_ID, Place, Scope
 from jobengine.store.reads import Reads
-from jobengine.store.tables.history import History, history
+from jobengine.store.tables.history import History, with_history
 from jobengine.store.tables.models import CODE_OF, INPROGRESS, STATE_OF
 from jobengine.store.tables.rows import CONTENT_OF, Stored
 
@@ -95,11 +95,14 @@ class Browsing:
     def job(self, uid: bytes) -> Detail:
         """A job, whatever queue it is in. Raises UnknownJob."""
         with self._reads.connection() as connection:
-            queue = self._queue_of(browse.by_uid(connection, uid, uid, 1))
-            kept = history(connection, uid)
-        job = None if queue is None else self._reads.get(queue, uid, self._clock.now())
-        if queue is None or job is None or kept is None:
+            found = with_history(connection, uid)
+        if found is None:
             raise UnknownJob
+        lies, kept = found
+        queue, here = self._queue_of(lies), self._aged(lies)
+        if queue is None or here is None:
+            raise UnknownJob
+        job = here.as_job(self._reads.open(uid, here.content or b""))
         return Detail(job, queue, _steps(job, kept), kept.past().dropped)
 
     def find(self, beginning: str, limit: int = 20) -> list[Listed]:
@@ -117,12 +120,11 @@ class Browsing:
         seen = [(Place(0, job.id), self._aged(job)) for job in jobs]
         return [self._listed(at, here, contents=False) for at, here in seen if here is not None]
 
-    def _queue_of(self, rows: Sequence[tuple[int, int]]) -> Queue | None:
-        ids = {queue_id for _, queue_id in rows}
-        return next((queue for queue in self._queues.all() if queue.id in ids), None)
+    def _queue_of(self, job: Stored) -> Queue | None:
+        return next((queue for queue in self._queues.all() if queue.id == job.queue_id), None)
 
     def _aged(self, job: Stored) -> Stored | None:
-        queue = self._queue_of([(job.id, job.queue_id)])
+        queue = self._queue_of(job)
         return None if queue is None else job.at(queue, self._clock.now())
 
     def _walk(self, connection: Connection, part: "_Part") -> Iterator[tuple[Place, Stored | None]]:

@@ -13,13 +13,19 @@ from sqlalchemy import Connection, bindparam, select, update
 
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, job
 from jobengine.store.tables.prepared import Prepared, PreparedList
-from jobengine.store.tables.rows import HISTORY_COLUMNS, Passed
+from jobengine.store.tables.rows import (
+    HISTORY_COLUMNS,
+    JOB_COLUMNS,
+    Passed,
+    Stored,
+    stored,
+)
 
 # How many steps the text of a job holds at most; older ones are dropped, and counted.
 STEPS_MAX = 50
 
 _COLUMNS = (job.c.id, job.c.state, job.c.created, job.c.last_updated, job.c.since, *HISTORY_COLUMNS)
-OF_UID = select(*_COLUMNS).where(job.c.uid == bindparam("uid"))
+OF_UID = select(*JOB_COLUMNS, *HISTORY_COLUMNS).where(job.c.uid == bindparam("uid"))
 _OF_IDS = PreparedList(lambda ids: select(*_COLUMNS).where(job.c.id.in_(ids)))
 _KEEP = Prepared(
     update(job)
@@ -97,10 +103,14 @@ def keep(connection: Connection, jobs: Mapping[int, Sequence[Passed]]) -> int:
     return _KEEP.many(connection, rows)
 
 
-def history(connection: Connection, uid: bytes) -> History | None:
-    """The history of a job; None where there is no such job."""
+def with_history(connection: Connection, uid: bytes) -> tuple[Stored, History] | None:
+    """A job and what happened to it, of one instant; None where there is no such job."""
     row = connection.execute(OF_UID, {"uid": uid}).one_or_none()
-    return None if row is None else History(*row)
+    if row is None:
+        return None
+    lies, kept = stored(row[: len(JOB_COLUMNS)]), row[len(JOB_COLUMNS) :]
+    last_updated = lies.standing.last_updated
+    return lies, History(lies.id, lies.code, lies.created, last_updated, lies.since, *kept)
 
 
 def _claims(steps: Sequence[Passed]) -> int:
