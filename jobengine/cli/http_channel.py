@@ -135,7 +135,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
             self.handle_close()
             return
         if data:
-            self.last_activity = clock.wall()  # which waitress compares with time.time()
+            self.last_activity = clock.wall()  # which waitress compares with the time of the system
             self.received(data)
             return
         self.sending_ended = True

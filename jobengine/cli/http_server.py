@@ -84,7 +84,8 @@ class HttpServer:
                 port=settings.port,
                 threads=settings.threads,
                 ident=None,
-                # No forwarded header is ever read, so none needs to be cleared at each call.
+                # A forwarded header says whether a cookie is Secure, and nothing else: the one who
+                # sends a false one harms nobody else. So none needs to be cleared at each call.
                 clear_untrusted_proxy_headers=False,
                 send_bytes=_SEND_BYTES,
                 inbuf_overflow=_NEVER_SPILL,

@@ -22,6 +22,7 @@ class Report(msgspec.Struct, frozen=True):
     version: str
     started: int
     uptime: float
+    kind: str
     database: str
     sizes: Mapping[str, int]
     threads: int
@@ -67,6 +68,7 @@ class System:
             version=__version__,
             started=self._started,
             uptime=self._clock.elapsed() - self._began,
+            kind=self._database.kind,
             database=self._database.place,
             sizes=self._database.sizes(),
             threads=settings.threads,

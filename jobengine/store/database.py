@@ -40,6 +40,8 @@ class Peers(Protocol):
 class Database(Protocol):
     """An open database. Statements are the same for each; only this differs."""
 
+    # What it is, in words.
+    kind: str
     # Where it is, without anything secret.
     place: str
     # Whether it has no tables yet and cannot be read.

@@ -76,6 +76,7 @@ class PostgresDatabase:
         Raises CannotOpen.
         """
         self._sessions = sessions = Sessions(url)
+        self.kind = "PostgreSQL"
         self.place, self.writer, self.readers = sessions.place, sessions.writer, sessions.readers
         self.keys = Keys(secret, self.place)
         self._source = SteeredSource()

@@ -46,6 +46,7 @@ class SqlcipherFile:
 
     def __init__(self, path: Path, secret: bytes, use: Use = Use.SERVE) -> None:
         self.path = path
+        self.kind = "SQLCipher, one encrypted file"
         self.place = str(path)
         self.contents: Contents = Plain()
         self._lock = self._take_lock(use)
