@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from threading import Lock
 
 from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
@@ -31,11 +32,19 @@ def counters(name: str, address: str, *, known: bool) -> Counters:
 
 
 class Attempts:
-    """Counts failures over a moving window of five minutes."""
+    """Counts failures over a moving window of five minutes.
+
+    A storage keeps every name and address that it has ever counted, which clients choose. So
+    there are two that count, and after each window the younger one, which has seen all of it,
+    takes the place of the older.
+    """
 
     def __init__(self) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
-        self._wall = SystemSource().wall  # which the limiter goes by
+        self._limiter, self._younger = _limiter(), _limiter()
+        source = SystemSource()
+        self._wall, self._elapsed = source.wall, source.elapsed  # the limiter goes by the former
+        self._turn = self._elapsed() + _WINDOW_SECONDS
+        self._turning = Lock()
 
     def check(self, counted: Counters) -> None:
         """Raises RateExceeded where one of the counters is full."""
@@ -49,9 +58,18 @@ class Attempts:
 
     def failed(self, counted: Counters) -> None:
         """Counts a failure."""
+        with self._turning:
+            if self._elapsed() >= self._turn:
+                self._turn = self._elapsed() + _WINDOW_SECONDS
+                self._limiter, self._younger = self._younger, _limiter()
         for item, who in counted:
             self._limiter.hit(item, who)
+            self._younger.hit(item, who)
 
     def _wait(self, item: RateLimitItemPerSecond, who: str) -> int:
         reset, _ = self._limiter.get_window_stats(item, who)
         return min(max(1, math.ceil(reset - self._wall())), _WINDOW_SECONDS)
+
+
+def _limiter() -> MovingWindowRateLimiter:
+    return MovingWindowRateLimiter(MemoryStorage())
