@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from jobengine.domain.durations import BOUNDS, BUCKETS, bucket_of, quantile
 from jobengine.domain.errors import InvalidInput, StoreFailed, UnknownQueue
@@ -338,6 +338,34 @@ def test_statistics_that_cannot_be_written_cost_no_job_and_are_kept(
             assert bench.api.create().status == 201
     (point,) = bench.series()
     assert (point.created, point.depth.queued) == (3, 3)
+
+
+def test_a_batch_that_is_run_again_for_long_is_run_without_its_statistics(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(*_: Any) -> None:
+        bench.clock.advance(2)  # longer than from one write of statistics to the next
+        undone()
+
+    bench.clock.advance(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(statistics, "write", slow)
+        assert bench.api.create().status == 201
+    (point,) = bench.series()
+    assert (point.created, point.depth.queued) == (1, 1)
+
+
+def test_a_queue_in_which_nothing_happened_for_a_month_has_the_depth_that_it_has(
+    bench: Bench,
+) -> None:
+    for _ in range(3):
+        bench.api.create(valid_for=10_000_000)
+    bench.api.next()
+    bench.written()
+    with bench.service._database.writer.begin() as connection:
+        connection.execute(delete(statistic))
+    points = bench.service.metrics.series("q", bench.minute, bench.minute + 180, 60)
+    assert [point.depth for point in points] == [Depth(queued=2, inprogress=1)] * 3
 
 
 def test_a_claim_that_finds_nothing_leaves_nothing_to_write(bench: Bench) -> None:

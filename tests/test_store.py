@@ -67,7 +67,7 @@ def fill(engine: Engine, jobs: int) -> None:
         people.add_user(connection, User("u", Role.VIEWER, reveal=False, created=1000), "hash")
         people.add_session(connection, people.Session(b"digest", "u", 1000, 2000))
         record(connection, Plain(), [Act(Actor("me"), "key.created", "k")], 1000)
-        Unwritten().join(connection, batch.tally, 1000, 0)
+        Unwritten().join(connection, batch.tally, 1000, 0, again=False)
 
 
 def rows(engine: Engine) -> dict[str, list[Any]]:

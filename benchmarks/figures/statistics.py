@@ -28,7 +28,9 @@ _PARTS = 5
 class _Nothing(Unwritten):
     """Statistics that nobody keeps."""
 
-    def join(self, connection: Connection, tally: Tally, now: int, elapsed: float) -> None:
+    def join(
+        self, connection: Connection, tally: Tally, now: int, elapsed: float, *, again: bool
+    ) -> None:
         """Takes nothing."""
 
 

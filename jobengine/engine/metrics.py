@@ -12,7 +12,7 @@ from jobengine.domain.errors import InvalidInput, Mistake
 from jobengine.domain.job import State
 from jobengine.engine.queues import Queues
 from jobengine.store.reads import Reads
-from jobengine.store.tables import statistics
+from jobengine.store.tables import depths, statistics
 from jobengine.store.tables.models import COUNTS, DEPTHS
 from jobengine.store.tables.tally import buckets
 from jobengine.store.writing.writer import Writer
@@ -128,7 +128,9 @@ class Metrics:
             raise InvalidInput([Mistake("parameter", "step", detail)])
         with self._reads.connection() as connection:
             rows = statistics.between(connection, queue_id, start, end)
-            depth = statistics.depth_before(connection, queue_id, start) or [0] * len(DEPTHS)
+            depth = statistics.depth_before(connection, queue_id, start) or _NONE
+            if depth is _NONE and not rows:  # for longer than statistics are kept: as it is now
+                depth = depths.by_number(connection, queue_id)
         by_step: dict[int, list[statistics.Row]] = {}
         for row in rows:
             by_step.setdefault(row[_KEY - 1] // step * step, []).append(row)
@@ -180,7 +182,8 @@ class Metrics:
         return Load(load.batches.cumulative(), load.commits.cumulative(), self._writer.waiting)
 
 
-_NOTHING = (0,) * (len(COUNTS) + len(DEPTHS))
+_NONE = (0,) * len(DEPTHS)
+_NOTHING = (0,) * len(COUNTS) + _NONE
 
 
 def _done(counts: Sequence[int]) -> Done:

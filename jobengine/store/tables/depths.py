@@ -116,6 +116,12 @@ def held(connection: Connection, queue_id: int) -> int:
     return int(connection.execute(found).scalar_one())
 
 
+def by_number(connection: Connection, queue_id: int) -> tuple[int, ...]:
+    """How many jobs the queue holds, by the numbers of the states."""
+    held = depths(connection, [queue_id]).get(queue_id, {})
+    return tuple(held.get(STATE_OF[code], 0) for code in sorted(STATE_OF))
+
+
 def depths(connection: Connection, queue_ids: Sequence[int] = ()) -> dict[int, dict[State, int]]:
     """How many jobs queues hold, by their ids and states; all, where a few are not named."""
     chosen = select(depth.c.queue_id, *_ALL)

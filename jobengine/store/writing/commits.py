@@ -56,20 +56,22 @@ class Commits:
         database does, when nothing was done.
         """
         run: Run = Batch.run
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
             try:
-                self._attempt(run, operations, woken)
+                self._attempt(run, operations, woken, again=attempt > 0)
             except _StatementFailed as failed:
                 state = sqlstate(failed.__cause__)
                 if state == LOCK_TIMEOUT or run is Batch.run_each:
                     raise
+                error = type(failed.__cause__).__name__
+                _log.warning("a batch failed and is run again", error=error, sqlstate=state)
                 if failed.lost:
                     self.renew()
                 elif state not in DEADLOCKS:
                     run = Batch.run_each
             else:
                 return
-        self._attempt(run, operations, woken)
+        self._attempt(run, operations, woken, again=True)
 
     def renew(self) -> None:
         """Drops the connection; the next batch opens another."""
@@ -83,7 +85,12 @@ class Commits:
             _log.exception("the connection could not be closed; another is opened")
 
     def _attempt(
-        self, run: Run, operations: Sequence[Operation[Any]], woken: Collection[int]
+        self,
+        run: Run,
+        operations: Sequence[Operation[Any]],
+        woken: Collection[int],
+        *,
+        again: bool,
     ) -> None:
         """Runs and commits the batch.
 
@@ -97,7 +104,8 @@ class Commits:
             fed = run(batch, operations, woken)
             if fed:
                 self._database.announce_jobs(connection, fed)
-            self._statistics.join(connection, batch.tally, now, self._clock.elapsed())
+            elapsed = self._clock.elapsed()
+            self._statistics.join(connection, batch.tally, now, elapsed, again=again)
         except Exception as error:
             self._parked.reset()
             raise _StatementFailed(lost=not _rolled_back(transaction)) from error

@@ -27,15 +27,18 @@ class Unwritten:
         self._joined: tuple[int, Tally] | None = None
         self._writing = False
 
-    def join(self, connection: Connection, tally: Tally, now: int, elapsed: float) -> None:
+    def join(
+        self, connection: Connection, tally: Tally, now: int, elapsed: float, *, again: bool
+    ) -> None:
         """Takes what a batch did as of `now`, and, where it is time, writes all there is.
 
         Goes before the batch's commit, and counts once that has succeeded. A batch that the
-        write fails is run again without: the next is a second away.
+        write fails is run `again` without, however long that takes.
         """
         minute = now - now % statistics.MINUTE
         self._joined = minute, tally
-        self._writing = elapsed >= self._due and bool(self._by_minute or tally.moves)
+        due = elapsed >= self._due and not again
+        self._writing = due and bool(self._by_minute or tally.moves)
         if self._writing:
             self._due = elapsed + _PERIOD_SECONDS
             together = {time: totals.copy() for time, totals in self._by_minute.items()}
