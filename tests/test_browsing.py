@@ -9,9 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
+from jobengine.domain.audit import Actor
 from jobengine.domain.job import State
 from jobengine.engine.browsing import Browsing
+from jobengine.engine.desk import Action, Deed, Desk
 from jobengine.engine.views import Filter, Order, Page
+from jobengine.store import browse
 from jobengine.wsgi import Service
 from tests.conftest import next_queue
 from tests.harness.client import Api, WsgiTransport
@@ -131,3 +134,64 @@ def test_a_job_and_its_history_are_of_one_instant(
     event.remove(readers, "after_cursor_execute", change)
     assert detail.steps[-1].state is detail.job.state
     assert {step.who for step in detail.steps} == {"both"}, "no window has failed it"
+
+
+@pytest.fixture
+def desk(
+    service: Service, clock: FileClock, browsing: Browsing, monkeypatch: pytest.MonkeyPatch
+) -> Desk:
+    """What acts on all jobs of a filter, four at a time."""
+    monkeypatch.setattr("jobengine.engine.desk.STEP_MAX", 4)
+    monkeypatch.setattr("jobengine.engine.desk._CHUNK", 2)
+    return Desk(service._writer, browsing, service.queues, service._database, clock)
+
+
+def test_another_priority_is_given_to_all_step_by_step(
+    service: Service, clock: FileClock, desk: Desk
+) -> None:
+    api = made(service, clock, [(50 + n % 2 * 40, "queued", 0) for n in range(18)])
+    deed = Deed(Action.PRIORITISE, 90)
+    done = [desk.act_on_all(Actor("ann"), api.queue, Filter(), deed) for _ in range(4)]
+    assert [(each.jobs, each.more) for each in done] == [
+        (4, True),
+        (4, True),
+        (1, False),
+        (0, False),
+    ]
+    assert {job["priority"] for job in api.listed()} == {90}
+
+
+@pytest.mark.parametrize(
+    ("action", "state", "all_"),
+    [
+        (Action.RETRY, "queued", 3),
+        (Action.COMPLETE, "complete", 3),
+        (Action.FAIL, "failed", 3),
+        (Action.DELETE, "queued", 9),
+    ],
+)
+def test_jobs_that_an_action_leaves_as_they_are_are_not_looked_through(
+    service: Service, clock: FileClock, browsing: Browsing, action: Action, state: str, all_: int
+) -> None:
+    other = "failed" if state != "failed" else "complete"
+    api = made(service, clock, [(50, state, 0)] * 6 + [(50, other, 0)] * 3)
+    page = browsing.page(api.queue, Deed(action).among(Filter()))
+    assert (len(page.jobs), page.looked_at) == (all_, all_)
+    same = Deed(action).among(Filter(State(state)))
+    assert len(browsing.page(api.queue, same).jobs) == (6 if action is Action.DELETE else 0)
+
+
+def test_a_fresh_job_is_not_old_wherever_a_clock_that_was_set_back_has_put_it(
+    service: Service,
+    clock: FileClock,
+    browsing: Browsing,
+    desk: Desk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    api = made(service, clock, [(50, "queued", 0)] * 3)
+    # Ids do not rise with the time of creation then, and a search among them ends anywhere.
+    monkeypatch.setattr(browse, "first_created_at", lambda *_: browse.LAST_ID)
+    older = Filter(older_than=86400)
+    assert browsing.page(api.queue, older).jobs == []
+    assert desk.act_on_all(Actor("ann"), api.queue, older, Deed(Action.DELETE)).jobs == 0
+    assert len(api.listed()) == 3

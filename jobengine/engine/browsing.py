@@ -128,7 +128,10 @@ class Browsing:
         return None if queue is None else job.at(queue, self._clock.now())
 
     def _walk(self, connection: Connection, part: "_Part") -> Iterator[tuple[Place, Stored | None]]:
-        """The places of the part and the jobs there; None where a job's time is over."""
+        """The places of the part and the jobs there; None where a job's time is over.
+
+        None, too, for one of another age: ids tell ages only while no clock is set back.
+        """
         now = self._clock.now()
         scope = _scope(connection, part.queue, part.chosen, now)
         following = _places(connection, scope, part.order, part.after)
@@ -136,6 +139,8 @@ class Browsing:
             jobs = {job.id: job for job in browse.jobs(connection, places)}
             for place in places:
                 here = jobs.get(place.id)
+                if here is not None and not part.chosen.lets_through(now - here.created):
+                    here = None
                 yield place, None if here is None else here.at(part.queue, now)
 
     def _content(self, connection: Connection, job: Stored) -> bytes:
@@ -185,12 +190,14 @@ class _Part(msgspec.Struct, frozen=True):
 
 def _scope(connection: Connection, queue: Queue, chosen: Filter, now: int) -> Scope:
     states = list(STATE_OF) if chosen.state is None else [CODE_OF[chosen.state]]
+    if chosen.but_state is not None:
+        states = [code for code in states if code != CODE_OF[chosen.but_state]]
     first, last = 0, LAST_ID
     if chosen.newer_than is not None:
         first = browse.first_created_at(connection, now - chosen.newer_than)
     if chosen.older_than is not None:
         last = browse.first_created_at(connection, now - chosen.older_than + 1) - 1
-    return Scope(queue.id, states, chosen.highest, chosen.lowest, first, last)
+    return Scope(queue.id, states, chosen.highest, chosen.lowest, first, last, chosen.but_priority)
 
 
 def _places(
@@ -202,9 +209,12 @@ def _places(
 
 
 def readable(content: bytes) -> str:
-    """A content as it is searched: its characters written out, its case folded."""
+    """A content as it is searched: as it was sent, and with its characters written out.
+
+    Its case is folded.
+    """
     text = content.decode("utf-8", "replace")
     if "\\u" in text:
         with suppress(ValueError, RecursionError):
-            text = json.dumps(json.loads(text), ensure_ascii=False)
+            text = f"{text}\n{json.dumps(json.loads(text), ensure_ascii=False)}"
     return text.casefold()

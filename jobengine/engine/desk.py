@@ -63,6 +63,11 @@ class Deed(msgspec.Struct, frozen=True):
         """What it asks of a job."""
         return Changes(status=_GOES_TO.get(self.action), priority=self.priority)
 
+    def among(self, filter_: Filter) -> Filter:
+        """The jobs of a filter that it does something to, but for what time did since."""
+        state, priority = _GOES_TO.get(self.action), self.priority
+        return msgspec.structs.replace(filter_, but_state=state, but_priority=priority)
+
     def leaves(self, state: State) -> bool:
         """Whether it does nothing to a job in the state."""
         return _GOES_TO.get(self.action) is state
@@ -106,6 +111,7 @@ class Desk:
 
     def act_on_all(self, actor: Actor, name: str, filter_: Filter, deed: Deed) -> Done:
         """Acts on all jobs of a filter, up to STEP_MAX of them."""
+        filter_ = deed.among(filter_)
         jobs = missed = 0
         after = None
         while jobs + missed < STEP_MAX:

@@ -19,13 +19,24 @@ class Order(Enum):
 
 
 class Filter(msgspec.Struct, frozen=True):
-    """Which jobs; ages in seconds since they were created, priorities with both ends."""
+    """Which jobs; ages in seconds since they were created, priorities with both ends.
+
+    Those that lie in `but_state`, or have `but_priority`, are left out.
+    """
 
     state: State | None = None
     highest: int = PRIORITY_MAX
     lowest: int = PRIORITY_MIN
     older_than: int | None = None
     newer_than: int | None = None
+    but_state: State | None = None
+    but_priority: int | None = None
+
+    def lets_through(self, age: int) -> bool:
+        """Whether a job is neither too young nor too old."""
+        young = self.older_than is not None and age < self.older_than
+        old = self.newer_than is not None and age > self.newer_than
+        return not (young or old)
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -158,6 +158,8 @@ def test_a_search_finds_whatever_the_case_and_the_escapes(api: Api, oz: Browser)
     for text in ("müller", "MÜLLER", "Üll"):
         assert uids(oz, api.queue, contains=text) == wanted
     assert uids(oz, api.queue, contains="& ") == wanted[:1]
+    for text in ('"who":"m\\u00dc', '"who": "mü', "\\u00dc"):  # as it was sent, and laid out
+        assert uids(oz, api.queue, contains=text) == wanted[:1]
 
 
 def test_a_search_goes_through_many_jobs_in_steps(api: Api, oz: Browser) -> None:
