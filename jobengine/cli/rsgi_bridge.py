@@ -150,23 +150,19 @@ class RsgiBridge:
     async def _body(self, environ: dict[str, Any], protocol: Any) -> bytes:
         """The body, as far as the application could accept it.
 
-        Of one that is longer, by up to the headroom, the rest is read and thrown away: granian
+        One that is longer than a job may be, by up to the headroom, is read as a whole: granian
         closes a connection with something unread, and a client that still sends would meet
-        the reset instead of the 413.
+        the reset instead of the 413. And a form may be longer.
         """
-        length = environ.get("CONTENT_LENGTH", "")
-        if length.isdigit() and int(length) <= self._body_max:
+        length, most = environ.get("CONTENT_LENGTH", ""), self._body_max * BODY_HEADROOM
+        if length.isdigit() and int(length) <= most:
             return bytes(await protocol())
-        most = self._body_max * BODY_HEADROOM
-        if length.isdigit() and int(length) > most:
+        if length.isdigit():
             return b""  # the application answers by the length alone
-        body, discarded = bytearray(), 0
+        body = bytearray()
         async for chunk in protocol:
-            if len(body) <= self._body_max:
-                body += chunk
-            else:
-                discarded += len(chunk)
-            if len(body) + discarded > most:
+            body += chunk
+            if len(body) > most:
                 break
         return bytes(body)
 

@@ -72,7 +72,7 @@ def parts(req: Request, limit: int) -> Form:
     if (req.content_type or "").partition(";")[0].strip() != _PARTS:
         raise InvalidInput([Mistake("header", "Content-Type", f"expected {_PARTS}")])
     if (req.content_length or 0) > limit + _PARTS_ROOM:
-        raise falcon.HTTPContentTooLarge(description=f"A job may have at most {limit} bytes.")
+        raise falcon.HTTPContentTooLarge(description=f"A form may have at most {limit} bytes.")
     handler = MultipartFormHandler(MultipartParseOptions())
     handler.parse_options.max_body_part_buffer_size = limit + _PARTS_ROOM
     fields: dict[str, list[str]] = {}

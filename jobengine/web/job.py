@@ -1,5 +1,6 @@
 """The page of one job: what it holds, what happened to it, and its changes."""
 
+import re
 from datetime import UTC, datetime
 
 import msgspec
@@ -16,7 +17,7 @@ from jobengine.domain.job import (
     State,
     edition,
 )
-from jobengine.domain.uids import uid_bytes
+from jobengine.domain.uids import uid_bytes, uid_text
 from jobengine.domain.user import Role
 from jobengine.engine.browsing import Browsing
 from jobengine.engine.desk import Desk
@@ -26,6 +27,13 @@ from jobengine.web.forms import Form, mistake
 from jobengine.web.guard import actor
 from jobengine.web.jobs import chosen_in
 
+_INDENT = 2
+# What a content may grow by where it is laid out over lines, in bytes; browsers send a
+# carriage return for each line in a form, beside.
+_ADDED_MAX = 256 * 1024
+_LAID_OUT_MAX = 2 * _ADDED_MAX
+_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
 _UTC = "%Y-%m-%d %H:%M:%S"
 
 
@@ -46,9 +54,9 @@ class JobPage:
 
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """303 to the job as it is then; what was not edited is left as it is."""
-        form = forms.parts(req, self._max)
+        form = forms.parts(req, self._max + _LAID_OUT_MAX)
         detail = self._browsing.job(_uid(uid))
-        changes = _changes(form, detail.job)
+        changes = _changes(form, detail.job, self._max)
         if changes == Changes():
             render.see(resp, f"/jobs/{detail.job.uid}", "Nothing was changed.")
             return
@@ -66,6 +74,10 @@ class Reveal:
         self._browsing = browsing
         self._desk = desk
         self._clock = clock
+
+    def on_get(self, _req: Request, resp: Response, uid: str) -> None:
+        """303 to the job, for a page that shows a content and is to be refreshed."""
+        render.see(resp, f"/jobs/{uid_text(_uid(uid))}")
 
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job and its content, once the audit trail says that it was shown."""
@@ -122,8 +134,25 @@ def show(req: Request, resp: Response, detail: Detail, now: int, *, revealed: bo
 
 
 def _pretty(content: bytes) -> str:
-    """The content over several lines, each number and name just as it was sent."""
-    return msgspec.json.format(content, indent=2).decode("utf-8", "replace")
+    """The content over several lines, each number and name just as it was sent.
+
+    As it was sent where it would grow by too much: each line of a deep one begins with as
+    many spaces as all of a small one has bytes.
+    """
+    if _added(content) <= _ADDED_MAX:
+        content = msgspec.json.format(content, indent=_INDENT)
+    return content.decode("utf-8", "replace")
+
+
+def _added(content: bytes) -> int:
+    """No less than the bytes that lines and indents add to a content."""
+    bare = _STRINGS.sub(b"", content)
+    depth = deepest = lines = 0
+    for bracket in _BRACKETS.findall(bare):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+        lines += 1
+    return (lines + bare.count(b",")) * (1 + _INDENT * deepest) + bare.count(b":")
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -174,27 +203,38 @@ def _utc(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime(_UTC)
 
 
-def _changes(form: Form, job: Job) -> Changes:
+def _changes(form: Form, job: Job, limit: int) -> Changes:
     """What a form asks to be other than it is. Raises InvalidInput."""
     content = form.text("content").replace("\r\n", "\n").encode()
     priority = form.integer("priority", PRIORITY_MIN, PRIORITY_MAX)
     timeout_time = _time(form.text("timeout_time").strip())
     return Changes(
-        content=_edited(content, bytes(job.content)),
+        content=_edited(content, bytes(job.content), limit),
         priority=None if priority == job.priority else priority,
         timeout_time=None if timeout_time == job.timeout_time else timeout_time,
     )
 
 
-def _edited(content: bytes, before: bytes) -> bytes | None:
+def _edited(content: bytes, before: bytes, limit: int) -> bytes | None:
     """The new content, None where it is the one before, differently laid out at most."""
+    if content == _pretty(before).encode():
+        return None
     try:
-        compact = msgspec.json.format(content, indent=-1)
+        compact = _compact(content)
         whole = msgspec.json.decode(content, type=dict[str, msgspec.Raw]) is not None
     except (msgspec.MsgspecError, RecursionError) as error:
         raise mistake("content", f"a JSON object: {error}") from error
-    same = whole and compact == msgspec.json.format(before, indent=-1)
+    if len(compact) > limit:
+        raise mistake("content", f"at most {limit} bytes without the spaces between its parts")
+    same = whole and compact == _compact(before)
     return None if same else compact
+
+
+def _compact(content: bytes) -> bytes:
+    try:
+        return msgspec.json.format(content, indent=-1)
+    except RecursionError:  # nested as deep as the API takes it, and looked at from further down
+        return content
 
 
 def _time(text: str) -> int | None:

@@ -66,7 +66,7 @@ def test_a_bad_form_is_an_error_of_who_sent_it(
             b'--x\r\nContent-Disposition: form-data; name="content"\r\n\r\n\xff\r\n--x--\r\n',
             400,
         ),
-        ("multipart/form-data; boundary=x", b"-" * 1_500_000, 413),
+        ("multipart/form-data; boundary=x", b"-" * 1_700_000, 413),
         ("application/x-www-form-urlencoded", b"queue=%ff&name=%ff", 400),
         ("application/x-www-form-urlencoded", b"queue=\xff", 400),
     ],

@@ -1,5 +1,6 @@
 """The page of one job: its content, its edits, its past."""
 
+import json
 import re
 from html import unescape
 from itertools import takewhile
@@ -185,3 +186,39 @@ def test_what_is_no_beginning_of_a_uid_finds_nothing(oz: Browser, text: str) -> 
     page = oz.get(f"/find?uid={text}")
     assert page.status == 200
     assert "There is none" in page.text
+
+
+def test_a_large_content_is_edited_though_its_lines_make_it_larger(api: Api, oz: Browser) -> None:
+    job = api.made(content={"numbers": [1] * 40_000, "text": "x" * 800_000})
+    page = oz.get(f"/jobs/{job['uid']}").text
+    text = re.search("<textarea[^>]*>(.*?)</textarea>", page, re.DOTALL)
+    assert text is not None
+    saved = edit(
+        oz, job, content=unescape(text[1]).replace("\n", "\r\n"), priority="7", timeout_time=""
+    )
+    assert saved.notice == "The job was changed."
+    assert api.get(job["uid"]).json()["content"] == job["content"]
+
+
+def test_a_content_that_is_too_long_is_refused_by_its_name(api: Api, oz: Browser) -> None:
+    job = api.made()
+    much = json.dumps({"a": "x" * 1_100_000})
+    page = edit(oz, job, content=much, priority="50", timeout_time="")
+    assert (page.status, "content: expected at most 1048576 bytes" in page.text) == (400, True)
+    assert api.get(job["uid"]).json() == job
+
+
+@pytest.mark.parametrize("depth", [1, 100, 900])
+def test_the_page_of_a_deep_content_is_not_much_larger_than_that(
+    api: Api, oz: Browser, depth: int
+) -> None:
+    """Each of its lines would begin with twice as many spaces."""
+    many = "1," * 40_000 + "1"
+    body = '{"content":{"a":%s},"valid_for":600,"priority":50}'
+    sent = (body % ("[" * depth + many + "]" * depth)).encode()
+    uid = api.send("PUT", "/api/v1/jobs/create", sent).json()["uid"]
+    page = oz.get(f"/jobs/{uid}")
+    assert page.status == 200
+    assert len(page.text) < 2 * (len(sent) + 256 * 1024) + 50_000
+    edited = edit(oz, api.get(uid).json(), content="{}", priority="50", timeout_time="")
+    assert edited.notice == "The job was changed."

@@ -38,8 +38,9 @@ def test_its_plots_tell_what_was_done_and_how_long_it_took(
     ends = [
         {"uid": uid, "status": end} for uid, end in zip(uids, ("complete", "failed"), strict=True)
     ]
-    # In one call: statistics are written with a commit, at most once a second.
     assert api.send("POST", "/api/v1/jobs", ends).status == 200
+    house.clock.advance(2)  # statistics are written with a commit, once a second
+    house.queue().made()
     shown = legends(queue_page(oz, api, span))
     assert shown["Jobs"].startswith("created 3 claimed 2 completed 1 failed 1 expired 0 ")
     assert shown["Jobs"].endswith(f"at most in {age(step)}")

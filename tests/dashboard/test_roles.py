@@ -10,6 +10,7 @@ from tests.dashboard.pages import (
 )
 from tests.harness.browser import Browser
 from tests.harness.client import Api
+from tests.harness.filling import fill
 from tests.harness.house import House
 
 
@@ -61,6 +62,17 @@ def test_a_content_that_is_revealed_is_shown_once_the_trail_says_so(
     assert "rev by dashboard" in entry
     assert "job.revealed" in entry
     assert "trojan" not in rev.get(path).text
+    refreshed = rev.get(f"{path}/reveal")
+    assert (refreshed.status, refreshed.location) == (303, path)
+
+
+def test_a_viewer_of_many_jobs_is_offered_nothing_to_do(house: House, api: Api) -> None:
+    fill(api, 60, size=1)
+    path = f"/jobs?queue={api.queue}"
+    assert 'value="deleted"' in house.browser("oz").get(path).text
+    page = house.browser("vic").get(path)
+    assert page.next
+    assert 'value="deleted"' not in page.text
 
 
 def test_a_viewer_without_the_grant_reveals_nothing(house: House, api: Api, ann: Browser) -> None:
