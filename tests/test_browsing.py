@@ -4,15 +4,17 @@ from itertools import cycle, pairwise
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
 from jobengine.domain.audit import Actor
-from jobengine.domain.job import State
+from jobengine.domain.errors import StoreFailed
+from jobengine.domain.job import Changes, State
 from jobengine.engine.browsing import Browsing
-from jobengine.engine.desk import Action, Deed, Desk
+from jobengine.engine.desk import Action, Chosen, Deed, Desk
 from jobengine.engine.views import Filter, Order, Page
 from jobengine.store import browse
 from jobengine.wsgi import Service
@@ -195,3 +197,26 @@ def test_a_fresh_job_is_not_old_wherever_a_clock_that_was_set_back_has_put_it(
     assert browsing.page(api.queue, older).jobs == []
     assert desk.act_on_all(Actor("ann"), api.queue, older, Deed(Action.DELETE)).jobs == 0
     assert len(api.listed()) == 3
+
+
+def test_what_cannot_be_noted_in_the_trail_is_not_done(
+    service: Service, clock: FileClock, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = made(service, clock, [(50, "queued", 0)] * 3)
+    before = api.listed()
+
+    def full(*_: object) -> None:
+        raise OSError("on purpose")
+
+    ann, seen = Actor("ann"), Chosen(UUID(before[0]["uid"]).bytes, State.QUEUED)
+    with monkeypatch.context() as patch:
+        patch.setattr("jobengine.engine.desk.record", full)
+        with pytest.raises(StoreFailed, match="nothing was changed"):
+            desk.act(ann, api.queue, [seen], Deed(Action.DELETE))
+        with pytest.raises(StoreFailed, match="nothing was changed"):
+            desk.act_on_all(ann, api.queue, Filter(), Deed(Action.FAIL))
+        priority = Changes(priority=77)
+        with pytest.raises(StoreFailed, match="nothing was changed"):
+            desk.change(ann, api.queue, msgspec.structs.replace(seen, edition=""), priority)
+    assert api.listed() == before
+    assert desk.act(ann, api.queue, [seen], Deed(Action.DELETE)).jobs == 1

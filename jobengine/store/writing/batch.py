@@ -8,7 +8,7 @@ Claims, updates and deletes all work alike: read the jobs locked, apply the rule
 the domain, write what came of it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -85,23 +85,25 @@ class Batch:
     ) -> Collection[int]:
         """Runs each operation alone in a savepoint, so that only the guilty fail.
 
+        Those that a task is of are run with it.
         Raises an error that all of them would meet; then the batch is to be undone.
         """
         self.tally.clear()
         work, together = self._work, Tally()
         alone = Batch(work.connection, work.contents, work.now)
-        for operation in operations:
+        for group in _groups(operations):
             savepoint = work.connection.begin_nested()
             try:
-                alone.run([operation])
+                alone.run(group)
             except Exception as error:
                 savepoint.rollback()
                 if concerns_all(error):
                     raise
-                _log.exception("an operation failed", operation=type(operation).__name__)
+                _log.exception("an operation failed", operation=type(group[0]).__name__)
                 failure = StoreFailed("the database refused the change; nothing was changed")
                 failure.__cause__ = error
-                operation.refuse(failure)
+                for operation in group:
+                    operation.refuse(failure)
             else:
                 savepoint.commit()
                 together.add(alone.tally)
@@ -130,3 +132,12 @@ class Batch:
         if touches:
             fed |= touch(self._work, touches)
         return fed
+
+
+def _groups(operations: Sequence[Operation[Any]]) -> Iterator[list[Operation[Any]]]:
+    """The operations, each by itself or those together that are done together."""
+    tasks = [o for o in operations if isinstance(o, Task)]
+    members = {id(member) for task in tasks for member in task.of}
+    for operation in operations:
+        if id(operation) not in members:
+            yield [*(operation.of if isinstance(operation, Task) else ()), operation]

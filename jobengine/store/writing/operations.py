@@ -1,7 +1,7 @@
 """What can be written: each operation, and what it came to."""
 
 from collections.abc import Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from sqlalchemy import Connection
@@ -173,11 +173,13 @@ class Task(Operation[T]):
     It is refused where it raises NotFound or Conflict, which it may before it has written.
     """
 
-    __slots__ = ("run",)
+    __slots__ = ("of", "run")
 
-    def __init__(self, run: Callable[[Connection], T]) -> None:
+    def __init__(self, run: Callable[[Connection], T], of: "Sequence[Operation[Any]]" = ()) -> None:
+        """What it writes is `of` other operations, submitted with it: all are done, or none."""
         super().__init__()
         self.run = run
+        self.of = of
 
 
 class Sweep(Operation[T]):
