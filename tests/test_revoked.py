@@ -1,21 +1,28 @@
-"""What is revoked ends: for the calls that wait, the lists that are read, and the writes in hand."""
+"""What is revoked ends: calls that wait, lists that are read, writes not yet made."""
 
 import http.client
 import json
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from jobengine.cli.administer import administer
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Actor
-from jobengine.domain.clock import SystemClock
+from jobengine.domain.errors import Forbidden
 from jobengine.engine.administration import CreateKey, RevokeKey
-from tests.conftest import Databases
-from tests.harness.client import Answer, Api, HttpTransport
+from jobengine.store.writing.operations import Claim, Task
+from jobengine.wsgi import Service
+from tests.conftest import Databases, launch_in, next_queue
+from tests.harness.client import Answer, Api, WsgiTransport
+from tests.harness.clock import FileClock
 from tests.harness.server import Server
 from tests.test_bad_input import assert_problem
 from tests.test_reload import hang_up
@@ -38,23 +45,32 @@ FILLER = {"filler": "x" * 300_000}  # one job a chunk
 class House:
     """A server that asks for keys, and clients of it."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
+    def __init__(self, server: Server, clock: FileClock) -> None:
+        self.server, self.clock = server, clock
 
     def key(self, service: str, valid_for: int | None = None) -> str:
         """A new key of a service."""
         launch = read_environment(self.server.env)
-        (key,) = administer(launch, CreateKey(ME, service, valid_for), SystemClock())
+        (key,) = administer(launch, CreateKey(ME, service, valid_for), self.clock)
+        self._wait_until(key.text, 404)
         return key.text
 
     def revoke(self, key: str) -> None:
-        """Returns when the key is revoked."""
-        administer(
-            read_environment(self.server.env), RevokeKey(ME, key.split("_")[1]), SystemClock()
-        )
+        """Returns when the server goes by it: on PostgreSQL it hears of it in a moment."""
+        launch = read_environment(self.server.env)
+        administer(launch, RevokeKey(ME, key.split("_")[1]), self.clock)
+        self._wait_until(key, 401)
+
+    def _wait_until(self, key: str, status: int) -> None:
+        deadline = time.monotonic() + 30
+        api = self.api("worker", key)
+        api.service = None
+        while api.get("00000000-0000-7000-8000-000000000000").status != status:
+            assert "DATABASE_URL" in self.server.env, "a file's server hears of it at once"
+            assert time.monotonic() < deadline
 
     def api(self, service: str, key: str, queue: str = "q") -> Api:
-        return Api(HttpTransport(self.server.port), queue, service, f"Bearer {key}")
+        return Api(self.server.http(), queue, service, f"Bearer {key}")
 
 
 @pytest.fixture(scope="module", params=SERVERS, ids="-".join)
@@ -62,12 +78,14 @@ def house(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     databases: Databases,
+    clock: FileClock,
 ) -> Iterator[House]:
     kind, http_server = request.param
     folder, arguments = tmp_path_factory.mktemp("revoked"), ("--server", http_server)
     config = CONFIG.format(mode="keys", readers="worker, boss")
-    with Server(folder, config, arguments=arguments, **databases.env(kind)) as server:
-        yield House(server)
+    env = databases.env(kind)
+    with Server(folder, config, arguments=arguments, clock_file=clock.path, **env) as server:
+        yield House(server, clock)
 
 
 @pytest.fixture
@@ -76,9 +94,9 @@ def boss(house: House) -> Api:
 
 
 @pytest.fixture
-def queue(boss: Api, request: pytest.FixtureRequest) -> str:
+def queue(boss: Api) -> str:
     """A queue made over HTTP, which the worker and the boss may read and write."""
-    boss.queue = request.node.name.partition("[")[0]
+    boss.queue = next_queue()
     assert put_queue(boss, "worker", "boss").status == 201
     return boss.queue
 
@@ -120,7 +138,8 @@ def test_a_claim_that_waits_ends_with_its_key(house: House, boss: Api, queue: st
 
 
 def test_a_claim_that_waits_ends_when_its_key_expires(house: House, boss: Api, queue: str) -> None:
-    waiting = Waiting(house.api("worker", house.key("worker", 2), queue), boss)
+    waiting = Waiting(house.api("worker", house.key("worker", 20), queue), boss)
+    house.clock.advance(20)
     assert_problem(waiting.answer(), 401, "unauthenticated")
     assert boss.create().status == 201
     assert boss.next().status == 200, "it was dealt to nobody"
@@ -209,3 +228,105 @@ def test_a_list_that_is_read_ends_with_key_right_and_queue(
     told = house.server.wait_for("list broken off", queue=queue)
     assert told["service"] == "worker"
     assert key not in house.server.stderr
+
+
+class HeldService:
+    """A service in this process whose writer can be held up."""
+
+    def __init__(self, folder: Path, env: dict[str, Any]) -> None:
+        folder.joinpath("config.yml").write_text(CONFIG.format(mode="keys", readers="worker"))
+        self.clock = FileClock(folder / "clock")
+        self.service = Service(launch_in(folder, **env), self.clock)
+        self.writer = self.service._writer
+
+    def api(self, valid_for: int) -> Api:
+        """A client with a key of so many seconds."""
+        _, key = self.service.keys.create("worker", valid_for, ME)
+        return Api(WsgiTransport(self.service.app), "q", "worker", f"Bearer {key}")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The writer stands still, within a batch."""
+        began, ends = threading.Event(), threading.Event()
+
+        def hold(_: Connection) -> None:
+            began.set()
+            ends.wait(30)
+
+        with ThreadPoolExecutor(1) as pool:
+            holding = pool.submit(self.writer.submit, Task(hold))
+            began.wait(30)
+            try:
+                yield
+            finally:
+                ends.set()
+            holding.result()
+
+    def wait_for_a_call(self) -> None:
+        """Returns when a call waits for the writer."""
+        deadline = time.monotonic() + 30
+        while self.writer._submissions.empty():
+            assert time.monotonic() < deadline
+
+
+CALLS: dict[str, Callable[[Api, str], Answer]] = {
+    "create": lambda api, _: api.create(),
+    "create many": lambda api, _: api.send(
+        "PUT", "/api/v1/jobs/create", [{"content": {}, "valid_for": 9, "priority": 1}]
+    ),
+    "next": lambda api, _: api.next(),
+    "next that waits": lambda api, _: api.send("GET", "/api/v1/jobs/next?wait=9&count=3"),
+    "update": lambda api, uid: api.update(uid, priority=3),
+    "update and next": lambda api, uid: api.send(
+        "POST", f"/api/v1/jobs/{uid}?next=1", {"status": "complete"}
+    ),
+    "updates": lambda api, uid: api.send("POST", "/api/v1/jobs", [{"uid": uid, "priority": 3}]),
+    "updates and next": lambda api, uid: api.send("POST", "/api/v1/jobs?next=2", [{"uid": uid}]),
+    "delete": lambda api, uid: api.delete(uid),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_whose_key_ends_before_its_batch_does_nothing(
+    tmp_path: Path, database: dict[str, Any], call: str
+) -> None:
+    house = HeldService(tmp_path, database)
+    try:
+        short, long = house.api(5), house.api(500)
+        made = [long.made() for _ in range(2)]
+        with ThreadPoolExecutor(1) as pool, house.held():
+            calling = pool.submit(CALLS[call], short, made[0]["uid"])
+            house.wait_for_a_call()
+            house.clock.advance(5)
+        assert_problem(calling.result(), 401, "unauthenticated")
+        assert long.listed() == made
+        assert CALLS[call](long, made[0]["uid"]).status in (200, 201, 204)
+    finally:
+        house.service.stop()
+
+
+def test_what_a_task_revokes_is_revoked_for_the_very_next_batch(
+    tmp_path: Path, database: dict[str, Any]
+) -> None:
+    house = HeldService(tmp_path, database)
+    queue, in_force = house.service.queues.get("q"), True
+
+    def permit() -> None:
+        if not in_force:
+            raise Forbidden("revoked")
+
+    def revoke(_: None) -> None:
+        nonlocal in_force
+        in_force = False
+
+    def claim_meanwhile(_: Connection) -> None:
+        claiming.append(pool.submit(house.writer.submit, Claim(queue, permit=permit)))
+        house.wait_for_a_call()
+
+    claiming: list[Future[Any]] = []
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            house.writer.submit(Task(claim_meanwhile, then=revoke))
+            assert isinstance(claiming[0].exception(), Forbidden)
+    finally:
+        house.service.stop()
