@@ -31,6 +31,7 @@ from jobengine.engine.duties.thin import Thin
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys
 from jobengine.engine.metrics import Metrics
+from jobengine.engine.permits import Permits
 from jobengine.engine.queue_admin import QueueAdmin, Rights, Store
 from jobengine.engine.queues import Queues
 from jobengine.engine.rates import Rates
@@ -70,9 +71,8 @@ class UseCases:
         self.queues = Queues()
         self.keys = Keys(writer, reads, clock, database)
         self.access = Access(self.keys, around.settings)
-        self.jobs = Jobs(
-            *(writer, reads, self.queues, clock, new_uid, lists), waiters, around.tracing
-        )
+        permits = Permits(self.access, self.queues)
+        self.jobs = Jobs(*(writer, reads, permits, clock, new_uid, lists), waiters, around.tracing)
         self.metrics = Metrics(reads, writer, self.queues, clock)
         self._users = Users(writer, reads, clock, database)
         self._audit = Audit(reads)

@@ -5,14 +5,18 @@ from urllib.parse import urlencode
 
 import falcon
 import msgspec
+import structlog
 from falcon import Request, Response
 
 from jobengine.api import problems, requests, wire
 from jobengine.domain.errors import JobEngineError
+from jobengine.domain.job import Job
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.listing import Listing
+from jobengine.engine.permits import Caller
 
 _encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(component="api")
 
 
 class CreateJob:
@@ -121,7 +125,7 @@ class AllJobs:
         if listing.next_page is not None:
             query = urlencode({"limit": limit, "cursor": listing.next_page.text()})
             resp.append_link(f"{req.path}?{query}", "next")
-        stream = _Stream(listing)
+        stream = _Stream(listing, caller)
         if listing.ended:
             resp.data = b"".join(stream)  # with its length known, the connection stays open
             stream.close()
@@ -130,10 +134,15 @@ class AllJobs:
 
 
 class _Stream:
-    """A list as JSON, a chunk at a time; closing it, begun or not, closes the list."""
+    """A list as JSON, a chunk at a time; closing it, begun or not, closes the list.
 
-    def __init__(self, listing: Listing) -> None:
+    Raises the JobEngineError of a chunk that cannot be read, or not by this caller any more:
+    the server then ends the connection, or else the answer, which lacks its end.
+    """
+
+    def __init__(self, listing: Listing, caller: Caller) -> None:
         self._listing = listing
+        self._caller = caller
         self._chunks = self._json()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -150,5 +159,13 @@ class _Stream:
                 b'"%d":%b' % (position, _encode(job)) for position, job in enumerate(jobs, index)
             )
             index, opening = index + len(jobs), b","
-            jobs = self._listing.chunk()
+            jobs = self._next()
         yield b"}"
+
+    def _next(self) -> list[Job]:
+        try:
+            return self._listing.chunk()
+        except JobEngineError as error:
+            service, queue = self._caller.service, self._caller.queue
+            _log.warning("list broken off", service=service, queue=queue, reason=str(error))
+            raise

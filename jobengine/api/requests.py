@@ -10,8 +10,8 @@ from jobengine.domain.errors import InvalidInput, Mistake, UnknownJob
 from jobengine.domain.job import TIME_MAX, State
 from jobengine.domain.queue import NAME_RULE, is_name
 from jobengine.domain.uids import uid_bytes
-from jobengine.engine.jobs import Caller
 from jobengine.engine.listing import LIMIT_MAX, Cursor
+from jobengine.engine.permits import Caller
 
 CLAIM_MAX = 1000
 WAIT_MAX = 60
@@ -24,7 +24,7 @@ def caller(req: Request) -> Caller:
     """The calling service, and the queue in X-Queue. Raises InvalidInput."""
     service, queue = req.context.service, req.env.get("HTTP_X_QUEUE", "")
     if is_name(service) and is_name(queue):
-        return Caller(service, queue)
+        return Caller(service, queue, req.context.key)
     mistakes = [
         Mistake("header", header, _name_mistake(value, what))
         for header, value, what in (("X-Name", service, "service"), ("X-Queue", queue, "queue"))

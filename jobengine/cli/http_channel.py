@@ -12,6 +12,7 @@ from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_parser import Parser
 from jobengine.cli.pace import Pace
 from jobengine.domain.clock import SystemSource
+from jobengine.domain.errors import JobEngineError
 
 clock = SystemSource()
 # What the application adds to each answer of its own (api/app.py).
@@ -32,6 +33,13 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
 
 
 class _Task(WSGITask):  # type: ignore[misc]  # waitress ships no types
+    def service(self) -> None:
+        """Answers; where a list is broken off, ends the connection without the last chunk."""
+        try:
+            super().service()
+        except JobEngineError:  # logged by the list
+            self.close_on_finish = True
+
     def set_close_on_finish(self) -> None:
         """Keeps the connection after a 204, which waitress closes for its want of a length."""
         asked = self.request.headers.get("CONNECTION", "").lower() == "close"

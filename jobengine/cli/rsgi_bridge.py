@@ -20,6 +20,7 @@ from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import HEADERS
 from jobengine.cli.http_parser import NO_HOST, ONCE, framing_mistake, repeated
 from jobengine.cli.http_server import BODY_HEADROOM, SettingsOfServer, writes
+from jobengine.domain.errors import JobEngineError
 from jobengine.store.writing import latches
 
 _log = structlog.get_logger(component="http")
@@ -130,6 +131,8 @@ class RsgiBridge:
                 await asyncio.wait_for(transport.send_bytes(chunk), self._pace.seconds)
         except (RuntimeError, TimeoutError) as error:
             _log.info("client left a list", reason=type(error).__name__)
+        except JobEngineError:
+            pass  # broken off, and logged; granian cannot end the connection, but it is no JSON
         finally:
             close = getattr(answer.body, "close", None)
             if close is not None:

@@ -1,7 +1,8 @@
 """The queues there are, who may use them, and the reconcile with the config."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -9,7 +10,7 @@ from sqlalchemy import Connection
 from jobengine.config.settings import Settings
 from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue
+from jobengine.domain.errors import ConfigRefused, Forbidden, OutcomeUnknown, UnknownQueue
 from jobengine.domain.queue import Queue, Right
 from jobengine.store.database import Database
 from jobengine.store.reads import Reads
@@ -18,6 +19,8 @@ from jobengine.store.tables.audit import record
 from jobengine.store.writing.operations import Task
 from jobengine.store.writing.writer import Writer
 
+T = TypeVar("T")
+
 # Who the audit trail names for what a config changes.
 _CONFIG = Actor("the config")
 
@@ -25,7 +28,11 @@ _log = structlog.get_logger(component="queues")
 
 
 class Queues:
-    """The queues in force, by name. Replaced whole by a reconcile, never changed."""
+    """The queues in force, by name.
+
+    The mapping is replaced whole, never changed. What this server changes is in force before
+    the writer's next batch, which deals jobs by it.
+    """
 
     def __init__(self) -> None:
         self._by_name: Mapping[str, Queue] = {}
@@ -99,27 +106,59 @@ class Queues:
             record(connection, database.contents, _acts(done), now)
             return done
 
+        def take_over(done: store.Reconciled) -> None:
+            if not done.refused:
+                self._by_name = {queue.name: queue for queue in done.queues}
+                self._own = {queue.name: queue for queue in done.queues if queue.from_config}
+
+        done = self._submit(writer, Task(reconcile, then=take_over))
+        if done.refused:
+            mistakes = [_protected(*each) for each in done.refused.items()]
+            raise ConfigRefused("the config", mistakes)
+        _tell(done)
+
+    def change(
+        self, writer: Writer, name: str, run: Callable[[Connection], T]
+    ) -> tuple[T, Queue | None]:
+        """Has something done to the queue of a name; gives what that gave, and the queue."""
+
+        def change(connection: Connection) -> tuple[T, Queue | None]:
+            outcome = run(connection)
+            row = store.find(connection, name)
+            return outcome, None if row is None else store.queue_of(row)
+
+        def take_over(done: tuple[T, Queue | None]) -> None:
+            others = {queue.name: queue for queue in self.all() if queue.name != name}
+            there = done[1]
+            self._by_name = others if there is None else {**others, name: there}
+
+        return self._submit(writer, Task(change, then=take_over))
+
+    def _submit(self, writer: Writer, task: Task[T]) -> T:
         with self._changing:
-            done = writer.submit(Task(reconcile))
-            if done.refused:
-                mistakes = [_protected(*each) for each in done.refused.items()]
-                raise ConfigRefused("the config", mistakes)
-            self._by_name = {queue.name: queue for queue in done.queues}
-            self._own = {queue.name: queue for queue in done.queues if queue.from_config}
-        for name in done.added:
-            _log.info("queue added", queue=name)
-        for name in done.changed:
-            _log.info("queue changed", queue=name)
-        for name in done.taken_over:
-            _log.warning("queue made over HTTP is the config's from now on", queue=name)
-        for name in done.removed:
-            _log.warning("queue removed, since the config no longer has it", queue=name)
-        _log.info("queues in force", count=len(done.queues))
+            try:
+                return writer.submit(task)
+            except OutcomeUnknown:
+                self.stale = True  # a duty reads what came of it
+                raise
 
 
 def unknown_queue(name: str) -> UnknownQueue:
     """There is no queue of that name."""
     return UnknownQueue(f"there is no queue {name!r}")
+
+
+def _tell(done: store.Reconciled) -> None:
+    """Logs what a reconcile did."""
+    for name in done.added:
+        _log.info("queue added", queue=name)
+    for name in done.changed:
+        _log.info("queue changed", queue=name)
+    for name in done.taken_over:
+        _log.warning("queue made over HTTP is the config's from now on", queue=name)
+    for name in done.removed:
+        _log.warning("queue removed, since the config no longer has it", queue=name)
+    _log.info("queues in force", count=len(done.queues))
 
 
 def _acts(done: store.Reconciled) -> list[Act]:

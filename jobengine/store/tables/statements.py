@@ -79,8 +79,10 @@ HEAD = Prepared(
         job.c.queue_id == bindparam("of_queue"),
         in_state(QUEUED),
         job.c.timeout_time >= _now,
-        # Asked here and not of the Queue: another server may have paused it a moment ago.
-        ~exists(queue.c.id).where(queue.c.id == bindparam("of_queue"), queue.c.paused),
+        # Asked here and not of the Queue: another server may have paused or deleted it just now.
+        ~exists(queue.c.id).where(
+            queue.c.id == bindparam("of_queue"), queue.c.paused | queue.c.removed.is_not(None)
+        ),
     )
     .order_by(job.c.priority.desc(), job.c.id)
     .limit(LIMIT)
