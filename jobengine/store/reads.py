@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
+from jobengine.store.contents import shown
 from jobengine.store.database import Database
 from jobengine.store.tables.depths import depths, in_progress
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
@@ -146,8 +147,8 @@ class Reads:
             return present_queues(connection)
 
     def open(self, uid: bytes, content: bytes) -> bytes:
-        """A job's content, from what is stored. Raises StoreFailed where it is damaged."""
-        return self._contents.open(uid, content)
+        """A job's content, from what is stored; DAMAGED where it is that."""
+        return shown(self._contents, uid, content)
 
     def _job(self, here: Stored, content: bytes) -> Job:
         return here.as_job(self.open(here.uid, content))
