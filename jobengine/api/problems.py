@@ -37,6 +37,7 @@ _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.Stopping: ("stopping", 503, "The server is shutting down"),
     errors.OutcomeUnknown: ("outcome-unknown", 503, "The database failed at the commit"),
     errors.StoreFailed: ("store-failed", 503, "The database failed"),
+    errors.ContentDamaged: ("store-failed", 503, "The database failed"),
 }
 _DETAILS = {
     400: "The request cannot be read, or its method is unknown.",

@@ -12,7 +12,7 @@ from jobengine.cli import logs
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
-from jobengine.domain.errors import CannotOpen, ConfigRefused, Unavailable
+from jobengine.domain.errors import CannotOpen, ConfigRefused, ContentDamaged, Unavailable
 from jobengine.store.database import Database, Use
 from jobengine.store.failures import original
 from jobengine.store.migrate import has_tables, upgrade
@@ -68,6 +68,10 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
             moving = Move(source, target)
             _show("copying", moving.jobs, moving.copy())
             _show("comparing", moving.jobs, moving.verify())
+    except ContentDamaged as error:
+        raise CannotOpen(
+            f"{error}: delete the job, or give it a new content, and start the move again"
+        ) from error
     except (SQLAlchemyError, Unavailable) as error:
         reason = str(original(error)).strip()
         raise CannotOpen(

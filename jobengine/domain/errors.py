@@ -18,6 +18,7 @@ JobEngineError
 │   ├── AnswerFull        the rest of a call's updates is to be sent again
 │   ├── Stopping          the server is shutting down
 │   ├── StoreFailed       the database could not commit
+│   │   └── ContentDamaged  what is stored of a job's content does not open
 │   └── OutcomeUnknown    the database or its disk failed while it committed
 └── CannotStart           the server must not start
     ├── SecretMissing     no SECRET
@@ -127,6 +128,10 @@ class Stopping(Unavailable):
 
 class StoreFailed(Unavailable):
     """The database could not commit; the whole batch was undone."""
+
+
+class ContentDamaged(StoreFailed):
+    """What is stored of a job's content is not what was stored, or sealed with another SECRET."""
 
 
 class OutcomeUnknown(Unavailable):

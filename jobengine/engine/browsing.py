@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import UnknownJob
-from jobengine.domain.job import Job, State
+from jobengine.domain.job import DAMAGED, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.domain.uids import uid_text
 from jobengine.engine.queues import Queues
@@ -86,7 +86,7 @@ class Browsing:
                 if here is not None:
                     content = self._content(connection, here)
                     size += len(content)
-                    if wanted in readable(content):
+                    if content != DAMAGED and wanted in readable(content):
                         found.append(self._listed(place, here, contents=True))
                 if len(found) == limit or looked_at == _STEP_JOBS or size >= _STEP_BYTES:
                     return Page(found, place, looked_at)

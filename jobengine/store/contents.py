@@ -2,6 +2,13 @@
 
 from typing import Protocol
 
+import structlog
+
+from jobengine.domain.errors import ContentDamaged
+from jobengine.domain.job import DAMAGED
+
+_log = structlog.get_logger(component="store")
+
 
 class Contents(Protocol):
     """Turns a job's content into what is stored, and back."""
@@ -10,7 +17,10 @@ class Contents(Protocol):
         """The content of the job, as it is stored."""
 
     def open(self, uid: bytes, sealed: bytes) -> bytes:
-        """The content of the job, from what is stored. Raises StoreFailed where it is damaged."""
+        """The content of the job, from what is stored.
+
+        Raises ContentDamaged, and StoreFailed where it cannot find out.
+        """
 
 
 class Plain:
@@ -23,3 +33,15 @@ class Plain:
     def open(self, _uid: bytes, sealed: bytes) -> bytes:
         """See Contents."""
         return sealed
+
+
+def shown(contents: Contents, uid: bytes, sealed: bytes) -> bytes:
+    """The content of the job, or DAMAGED in its place, which is logged.
+
+    Raises StoreFailed where it cannot be found out.
+    """
+    try:
+        return contents.open(uid, sealed)
+    except ContentDamaged as error:
+        _log.error("content damaged", reason=str(error))
+        return DAMAGED

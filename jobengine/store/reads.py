@@ -1,6 +1,6 @@
 """What is read beside the writer: one job, and a list in chunks by key."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,9 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
+from jobengine.store.contents import shown
 from jobengine.store.database import Database
 from jobengine.store.tables.depths import depths, in_progress
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
+from jobengine.store.tables.oldest import oldest_queued
 from jobengine.store.tables.queues import present_queues
 from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
 from jobengine.store.tables.statements import LIMIT
@@ -125,15 +127,10 @@ class Reads:
             oldest: int | None = connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
         return oldest
 
-    def oldest_queued(self, queue_ids: Iterable[int]) -> dict[int, int]:
-        """When the oldest queued job of each queue was created; queues without any are left out.
-
-        Ids rise in the order of creation: it is the first of one of the priorities, each
-        of which is one step down the claim index.
-        """
+    def oldest_queued(self, queue_ids: Sequence[int]) -> dict[int, int]:
+        """When the oldest queued job of each queue was created; queues without any are left out."""
         with self.connection() as connection:
-            found = {id_: _oldest_queued(connection, id_) for id_ in queue_ids}
-        return {id_: created for id_, created in found.items() if created is not None}
+            return oldest_queued(connection, queue_ids)
 
     def depths(self, queue_ids: Sequence[int]) -> dict[int, dict[State, int]]:
         """How many jobs each of the queues holds, by its id and their state in the table."""
@@ -146,8 +143,8 @@ class Reads:
             return present_queues(connection)
 
     def open(self, uid: bytes, content: bytes) -> bytes:
-        """A job's content, from what is stored. Raises StoreFailed where it is damaged."""
-        return self._contents.open(uid, content)
+        """A job's content, from what is stored; DAMAGED where it is that."""
+        return shown(self._contents, uid, content)
 
     def _job(self, here: Stored, content: bytes) -> Job:
         return here.as_job(self.open(here.uid, content))
@@ -162,16 +159,6 @@ class Reads:
             raise StoreFailed("the database could not be read") from error
 
 
-def _oldest_queued(connection: Connection, queue_id: int) -> int | None:
-    oldest: tuple[int, int] | None = None
-    binds = {"queue_id": queue_id, "priority": PRIORITY_MAX + 1}
-    while row := connection.execute(_FIRST_BELOW, binds).one_or_none():
-        binds["priority"] = row.priority
-        first = (row.id, row.created)
-        oldest = first if oldest is None else min(oldest, first)
-    return None if oldest is None else oldest[1]
-
-
 _GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))
 _CEILING = select(func.max(job.c.id))
 
@@ -183,13 +170,6 @@ def _bind(name: str) -> Any:
 # Both walk the jobs in progress: an index by last_updated would move at each heartbeat.
 _in_progress = (job.c.queue_id == _bind("queue_id")) & in_state(INPROGRESS)
 _OVERDUE = select(job.c.id).where(_in_progress, job.c.last_updated < _bind("before")).limit(LIMIT)
-_FIRST_BELOW = (
-    select(job.c.id, job.c.priority, job.c.created)
-    .where(job.c.queue_id == _bind("queue_id"), in_state(QUEUED))
-    .where(job.c.priority < _bind("priority"))
-    .order_by(job.c.priority.desc(), job.c.id)
-    .limit(literal_column("1"))
-)
 _OLDEST = select(func.min(job.c.last_updated)).where(_in_progress)
 
 

@@ -9,6 +9,7 @@ from falcon import Request, Response
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Forbidden, UnknownJob
 from jobengine.domain.job import (
+    DAMAGED,
     PRIORITY_MAX,
     PRIORITY_MIN,
     TIME_MAX,
@@ -124,6 +125,7 @@ def show(req: Request, resp: Response, detail: Detail, now: int, *, revealed: bo
         job=job,
         queue=detail.queue,
         content=_pretty(bytes(job.content)) if shown else None,
+        damaged=bytes(job.content) == DAMAGED,
         events=events(detail, now),
         dropped=detail.dropped,
         edition=edition(bytes(job.content), job.priority, job.timeout_time),
