@@ -361,7 +361,7 @@ def test_a_sweep_leaves_a_job_that_another_server_is_changing(
 
 
 def test_a_start_on_a_clock_a_day_ahead_costs_no_job(
-    tmp_path: Path, database: dict[str, str]
+    tmp_path: Path, database: dict[str, Any]
 ) -> None:
     clock, states = FileClock(tmp_path / "clock"), ("queued", "inprogress", "complete", "failed")
     with Server(tmp_path, QUEUES, clock_file=clock.path, **database) as server:
