@@ -96,6 +96,9 @@ class Service:
         self._writer.start()
         undo.callback(self._writer.stop)
         self._reads = Reads(self._database)
+        seen = self._reads.newest_time()
+        if seen is not None:
+            self.clock.start_from(seen)
         around = Around(
             settings=lambda: self._in_force,
             config_path=self._config_path,

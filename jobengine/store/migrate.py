@@ -1,17 +1,26 @@
 """Brings the schema to the newest version, from a checkout or an installed wheel."""
 
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 import jobengine
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Database
+from jobengine.store.tables.models import job, metadata, queue
+
+_VERSIONS = "alembic_version"
+_ELSEWHERE = (
+    "Nothing was changed. JobEngine needs a database of its own: a file, or on PostgreSQL a "
+    "schema, as in ?options=-csearch_path%3Djobengine at the end of the URL"
+)
 
 
 def migrations() -> Path:
@@ -65,6 +74,32 @@ def is_current(database: Database) -> bool:
     raise CannotOpen(
         f"{database.place} has schema {current}, and this version reads {newest}: {how}"
     )
+
+
+def refuse_foreign(connection: Connection, place: str) -> None:
+    """Raises CannotOpen where tables by the names of ours are another application's.
+
+    Its revisions may be called as ours are: which tables there are tells the two apart.
+    """
+    inspector = inspect(connection)
+    there = set(inspector.get_table_names())
+    heads = MigrationContext.configure(connection).get_current_heads() if there else ()
+    ours = {job.name, queue.name} <= there and _has_jobs(inspector.get_columns(job.name))
+    if (heads and not ours) or len(heads) > 1:
+        raise CannotOpen(
+            f"{place} holds another application's tables: its {_VERSIONS} is at "
+            f"{', '.join(heads)}, and there are no queues and jobs with it. {_ELSEWHERE}"
+        )
+    taken = sorted(there & metadata.tables.keys())
+    if taken and not heads:
+        raise CannotOpen(
+            f"{place} holds tables that JobEngine has not made, or whose {_VERSIONS} is gone: "
+            f"{', '.join(taken)}. {_ELSEWHERE}"
+        )
+
+
+def _has_jobs(columns: Iterable[Mapping[str, Any]]) -> bool:
+    return {job.c.uid.name, job.c.valid_for.name} <= {column["name"] for column in columns}
 
 
 def knows(revision: str) -> bool:

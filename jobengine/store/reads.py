@@ -24,6 +24,7 @@ from jobengine.store.contents import shown
 from jobengine.store.database import Database
 from jobengine.store.tables.depths import depths, in_progress
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
+from jobengine.store.tables.newest import newest_time
 from jobengine.store.tables.oldest import oldest_queued
 from jobengine.store.tables.queues import present_queues
 from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
@@ -75,6 +76,11 @@ class Reads:
         """The id of the newest job; 0 where there is none."""
         with self.connection() as connection:
             return connection.execute(_CEILING).scalar_one() or 0
+
+    def newest_time(self) -> int | None:
+        """The newest time that the database has seen; None where it has seen none."""
+        with self.connection() as connection:
+            return newest_time(connection)
 
     def keys(self, part: Slice, now: int, limit: int) -> list[Key]:
         """The keys of the first `limit` jobs of the slice."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from jobengine.domain.clock import Clock
+from jobengine.domain.clock import SETTLE_SECONDS, Clock
 from jobengine.domain.errors import Stopping
 from jobengine.engine.duties.duty import Duty
 
@@ -78,7 +78,11 @@ class DutyRunner:
     def _watch_clock(self) -> None:
         steady = self._clock.steady()
         if self._steady and not steady:
-            _log.warning("the clock jumped forward; nothing is deleted until that has lasted")
+            _log.warning(
+                "the clock jumped forward, or the server was stopped for a while: no job is failed "
+                "or deleted for good until that has lasted",
+                seconds=SETTLE_SECONDS,
+            )
         elif steady and not self._steady:
             _log.warning("the clock is trusted again")
         self._steady = steady
