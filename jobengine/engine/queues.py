@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from jobengine.config.settings import Settings
 from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue
+from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue, cut
 from jobengine.domain.queue import Queue, Right
 from jobengine.store.database import Database
 from jobengine.store.reads import Reads
@@ -119,7 +119,7 @@ class Queues:
 
 def unknown_queue(name: str) -> UnknownQueue:
     """There is no queue of that name."""
-    return UnknownQueue(f"there is no queue {name!r}")
+    return UnknownQueue(f"there is no queue {cut(name)!r}")
 
 
 def _acts(done: store.Reconciled) -> list[Act]:
