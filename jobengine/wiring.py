@@ -113,11 +113,17 @@ class UseCases:
         return Calls(
             self.jobs,
             self.access,
-            Rates(self._around.settings),
+            Rates(self._around.settings, self._knows, self._store.clock.elapsed),
             self._audit,
             self._queue_admin(self.access),
             self.metrics,
         )
+
+    def _knows(self, service: str) -> bool:
+        """Whether the name is one that clients cannot invent, or that has any right."""
+        access = self.access
+        known = access.wants_keys or access.may_read_metrics(service)
+        return known or self.queues.know(service)
 
     def _pages(self) -> Pages:
         """What the pages call; the roles of their visitors are looked at there."""
