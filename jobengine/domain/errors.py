@@ -4,6 +4,7 @@ JobEngineError
 ├── InvalidInput          what a client sent is not what was expected
 ├── Unauthenticated       no key or password, or none that is good
 ├── Forbidden             the service lacks the right on the queue
+├── Misdirected           the call names another host than this server's
 ├── NotFound
 │   ├── UnknownQueue      no queue of that name
 │   ├── UnknownJob        no such job in the queue, or its time is over
@@ -76,6 +77,10 @@ class Unauthenticated(JobEngineError):
 
 class Forbidden(JobEngineError):
     """The service lacks the right on the queue."""
+
+
+class Misdirected(JobEngineError):
+    """The call names another host than this server's."""
 
 
 class NotFound(JobEngineError):
