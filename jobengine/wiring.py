@@ -9,6 +9,7 @@ from jobengine.api.app import App
 from jobengine.api.app import Services as Calls
 from jobengine.api.app import create_app as create_api
 from jobengine.api.health import Readiness
+from jobengine.api.misdirected import CheckHost
 from jobengine.api.timing import Timing
 from jobengine.config.settings import Settings
 from jobengine.engine.access import Access, Granted
@@ -28,6 +29,7 @@ from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.refresh import Refresh, Shared
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.duties.thin import Thin
+from jobengine.engine.hosts import Hosts
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys
 from jobengine.engine.metrics import Metrics
@@ -73,6 +75,7 @@ class UseCases:
         self.access = Access(self.keys, around.settings)
         permits = Permits(self.access, self.queues)
         self.jobs = Jobs(*(writer, reads, permits, clock, new_uid, lists), waiters, around.tracing)
+        self.hosts = Hosts(around.settings)
         self.metrics = Metrics(reads, writer, self.queues, clock)
         self._users = Users(writer, reads, clock, database)
         self._audit = Audit(reads)
@@ -96,7 +99,7 @@ class UseCases:
         """The API alone, and the API and the pages as one."""
         timing, most = Timing(), self._around.settings().max_body_bytes
         tracing = self._around.tracing
-        before: list[Any] = [AccessLog(), timing]
+        before: list[Any] = [AccessLog(), timing, CheckHost(self.hosts)]
         if tracing is not None:
             before.insert(0, tracing.middleware)
         api = create_api(self._calls(), readiness, most, timing, before)
@@ -113,11 +116,17 @@ class UseCases:
         return Calls(
             self.jobs,
             self.access,
-            Rates(self._around.settings),
+            Rates(self._around.settings, self._knows, self._store.clock.elapsed),
             self._audit,
             self._queue_admin(self.access),
             self.metrics,
         )
+
+    def _knows(self, service: str) -> bool:
+        """Whether the name is one that clients cannot invent, or that has any right."""
+        access = self.access
+        known = access.wants_keys or access.may_read_metrics(service)
+        return known or self.queues.know(service)
 
     def _pages(self) -> Pages:
         """What the pages call; the roles of their visitors are looked at there."""

@@ -108,7 +108,7 @@ class Service:
         store = Store(self._writer, self._reads, self._database, self.clock)
         cases = UseCases(store, around, new_uid, self._bound_of_waiters())
         self.queues, self.keys, self.access = cases.queues, cases.keys, cases.access
-        self.jobs, self.metrics = cases.jobs, cases.metrics
+        self.jobs, self.metrics, self.hosts = cases.jobs, cases.metrics, cases.hosts
         self.queues.reconcile(self._writer, self.settings, self.clock, self._database)
         self._duties = cases.duties(self)
         self.app, self.site = cases.applications(self)

@@ -68,6 +68,12 @@ def test_merge_keys_are_understood() -> None:
     assert queues["b"] == QueueSettings(frozenset({"r"}), frozenset({"x"}))
 
 
+def test_hosts_are_names_and_addresses() -> None:
+    listed = "[Jobs.Example, 192.0.2.1, '[2001:DB8::1]', '2001:db8::2', job_engine]"
+    expected = {"jobs.example", "192.0.2.1", "2001:db8::1", "2001:db8::2", "job_engine"}
+    assert parse_settings(f"version: 1\nhosts: {listed}", "the config").hosts == expected
+
+
 def test_what_is_left_out_has_the_documented_default() -> None:
     settings = parse_settings("version: 1", "the config")
     assert (settings.port, settings.job_keep_minutes, settings.job_timeout_minutes) == (
@@ -94,6 +100,11 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("version: 1\nport: -1", "port: expected"),
         ("version: 1\nauthentication: yes", "authentication: expected none or keys, got True"),
         ("version: 1\nauthentication: [keys]", "authentication: expected none or keys"),
+        ("version: 1\nhosts: localhost", "hosts: expected a list of host names, got 'localhost'"),
+        ("version: 1\nhosts: [5]", "hosts[0]: expected a host name or an address"),
+        ("version: 1\nhosts: [a, 'a:80']", "hosts[1]: expected a host name or an address"),
+        ("version: 1\nhosts: ['http://a']", "hosts[0]: expected a host name or an address"),
+        ("version: 1\nhosts: ['*']", "hosts[0]: expected a host name or an address"),
         ("version: 1\nadmins: boss", "admins: expected a list of service names"),
         ("version: 1\nadmins: ['*']", "admins: expected the names of services"),
         ("version: 1\nadmins: ['a,b']", "admins[0]: expected a service name"),

@@ -155,7 +155,7 @@ def test_clients_that_hang_up_leave_their_place_to_others(server: Server, queue:
     for _ in range(20):
         api.create({"filler": "x" * 900_000})
     request = (
-        f"GET /api/v1/jobs HTTP/1.1\r\nHost: h\r\nX-Name: both\r\nX-Queue: {queue}\r\n\r\n"
+        f"GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Name: both\r\nX-Queue: {queue}\r\n\r\n"
     ).encode()
     for _ in range(20):  # more than may be read at once
         with socket.create_connection(("127.0.0.1", server.port)) as hasty:

@@ -11,6 +11,7 @@ from falcon import Request, Response
 from jobengine.api import problems, requests, wire
 from jobengine.domain.errors import JobEngineError
 from jobengine.domain.job import Job
+from jobengine.domain.queue import Right
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.listing import Listing
 from jobengine.engine.permits import Caller
@@ -22,13 +23,21 @@ _log = structlog.get_logger(component="api")
 class CreateJob:
     """PUT /api/v1/jobs/create."""
 
+    takes_body = "PUT"
+
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
 
+    def admit(self, req: Request) -> Caller:
+        """Who sends the body, with the right to. Raises JobEngineError."""
+        caller = requests.caller(req)
+        self._jobs.authorise(caller, Right.WRITE)
+        return caller
+
     def on_put(self, req: Request, resp: Response) -> None:
         """201 with the job, or with an array of them for an array of drafts."""
-        caller = requests.caller(req)
+        caller = self.admit(req)
         body = requests.body(req, self._max_body_bytes)
         resp.status = falcon.HTTP_201
         if wire.is_array(body):
@@ -64,8 +73,17 @@ def _client_of(req: Request) -> Callable[[], bool]:
     return (lambda: True) if gone is None else (lambda: not gone())
 
 
+def _updater(jobs: Jobs, req: Request, most: int) -> tuple[Caller, int]:
+    """Who updates, with the right to, and how many jobs to claim. Raises JobEngineError."""
+    caller, count = requests.caller(req), requests.next_count(req, most)
+    jobs.authorise(caller, Right.READ if count else Right.EITHER)
+    return caller, count
+
+
 class OneJob:
     """GET, POST and DELETE /api/v1/jobs/{uid}."""
+
+    takes_body = "POST"
 
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
@@ -75,9 +93,13 @@ class OneJob:
         """200 with the job."""
         resp.data = _encode(self._jobs.get(requests.caller(req), requests.uid(uid)))
 
+    def admit(self, req: Request, **_params: str) -> tuple[Caller, int]:
+        """Who sends the body, with the right to, and how many jobs to claim."""
+        return _updater(self._jobs, req, 1)
+
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job as the update left it; with ?next=1 the next job, or 204."""
-        caller, count = requests.caller(req), requests.next_count(req, 1)
+        caller, count = self.admit(req)
         changes = wire.changes(requests.body(req, self._max_body_bytes))
         if not count:
             resp.data = _encode(self._jobs.update(caller, requests.uid(uid), changes))
@@ -97,14 +119,19 @@ class OneJob:
 class AllJobs:
     """GET and POST /api/v1/jobs."""
 
+    takes_body = "POST"
+
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
 
+    def admit(self, req: Request) -> tuple[Caller, int]:
+        """As OneJob.admit."""
+        return _updater(self._jobs, req, requests.CLAIM_MAX)
+
     def on_post(self, req: Request, resp: Response) -> None:
         """200 with what each update came to: the job, or a problem; and the jobs claimed."""
-        caller = requests.caller(req)
-        count = requests.next_count(req, requests.CLAIM_MAX)
+        caller, count = self.admit(req)
         updates = wire.uid_changes(requests.body(req, self._max_body_bytes))
         outcomes, claimed = self._jobs.update_many(caller, updates, count)
         updated = [

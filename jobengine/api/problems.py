@@ -30,6 +30,7 @@ _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.UnknownQueue: ("unknown-queue", 404, "Unknown queue"),
     errors.UnknownJob: ("unknown-job", 404, "Unknown job"),
     errors.Conflict: ("conflict", 409, "What is there stands in the way"),
+    errors.Misdirected: ("misdirected", 421, "The host is not this server's"),
     errors.RateExceeded: ("rate-exceeded", 429, "The service calls too often"),
     errors.QueueFull: ("queue-full", 429, "The queue is full"),
     errors.Busy: ("busy", 503, "Too many calls of this kind at once"),

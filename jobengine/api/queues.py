@@ -25,6 +25,8 @@ class AllQueues:
 class OneQueue:
     """GET, PUT and DELETE /api/v1/queues/{name}."""
 
+    takes_body = "PUT"
+
     def __init__(self, queues: QueueAdmin, max_body_bytes: int) -> None:
         self._queues = queues
         self._max_body_bytes = max_body_bytes
@@ -33,9 +35,15 @@ class OneQueue:
         """200 with the queue."""
         resp.data = _encode(self._queues.get(actor(req).name, name))
 
+    def admit(self, req: Request, **_params: str) -> Actor:
+        """The admin who sends the body. Raises JobEngineError."""
+        caller = actor(req)
+        self._queues.authorise(caller)
+        return caller
+
     def on_put(self, req: Request, resp: Response, name: str) -> None:
         """201 with the queue where it is new, 200 where it was there."""
-        caller = actor(req)
+        caller = self.admit(req)
         draft = queue_wire.draft(name, requests.body(req, self._max_body_bytes))
         made, new = self._queues.put(caller, name, draft)
         resp.data = _encode(made)

@@ -1,6 +1,7 @@
 """What a request says: who calls, on which queue, about which job, with what body."""
 
 import re
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import falcon
@@ -110,20 +111,17 @@ def parameters(req: Request, *known: str) -> dict[str, str]:
     """The query's parameters, each known and given once. Raises InvalidInput."""
     if not req.query_string:
         return {}
-    mistakes = [
-        Mistake(
-            "parameter",
-            name,
-            f"expected {name} once"
-            if name in known
-            else f"unknown parameter, expected {' or '.join(known) or 'none'}",
-        )
-        for name, value in req.params.items()
-        if name not in known or isinstance(value, list)
-    ]
-    if mistakes:
-        raise InvalidInput(mistakes)
+    wrong = [n for n, value in req.params.items() if n not in known or isinstance(value, list)]
+    if wrong:
+        raise InvalidInput(_parameter_mistake(name, known) for name in wrong)
     return {name: str(value) for name, value in req.params.items()}
+
+
+def _parameter_mistake(name: str, known: Sequence[str]) -> Mistake:
+    if name in known:
+        return Mistake("parameter", name, f"expected {name} once")
+    expected = " or ".join(known) or "none"
+    return Mistake("parameter", name, f"unknown parameter, expected {expected}")
 
 
 def _integer(params: dict[str, str], name: str, low: int, high: int) -> int | None:

@@ -1,6 +1,5 @@
 """`jobengine serve`."""
 
-import ipaddress
 import os
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotOpen
+from jobengine.engine.hosts import is_loopback
 from jobengine.wsgi import Service
 
 _log = structlog.get_logger(component="service")
@@ -89,10 +89,11 @@ def serve(
     )
     logs.set_up(launch.log_level)
     service = Service(launch, clock, waiting_blocks_a_thread=False)  # both servers use fibers
+    service.hosts.listens_on(_host(service, launch))
     try:
         http = _bind(server, service, launch)
         service.start()
-        if not service.access.wants_keys and not _loopback(_host(service, launch)):
+        if not service.access.wants_keys and not is_loopback(_host(service, launch)):
             _log.warning(
                 "whoever reaches this address may call as any service: `authentication: keys` "
                 "in the config asks for keys"
@@ -104,14 +105,6 @@ def serve(
 
 def _host(service: Service, launch: Launch) -> str:
     return service.settings.host if launch.host is None else launch.host
-
-
-def _loopback(host: str) -> bool:
-    """Whether only this machine can reach it; a name that is not localhost may be anything."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bind(server: str, service: Service, launch: Launch) -> HttpServer | GranianServer:

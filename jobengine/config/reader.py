@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 
 from jobengine.config.settings import (
@@ -25,6 +26,8 @@ _NUMBERS = {
     "max_jobs": (1, MAX_JOBS_MAX),
 }
 _RATE = re.compile("([0-9]{1,9})/([smh])")
+# A name or an IPv4 address.
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -50,6 +53,7 @@ class Reader:
             "request_seconds": self._integer(1, 3600, default.request_seconds),
             "protect_nonempty": self._boolean,
             "authentication": self._authentication,
+            "hosts": self._hosts,
             "admins": self._admins,
             "metrics": self._services,
             "rate_limit": self._rate,
@@ -112,6 +116,15 @@ class Reader:
         except ValueError:
             self._mistake(key, " or ".join(kind.value for kind in Authentication), value)
             return Authentication.NONE
+
+    def _hosts(self, key: str, value: object) -> frozenset[str]:
+        if not isinstance(value, list):
+            self._mistake(key, "a list of host names", value)
+            return frozenset()
+        for index, name in enumerate(value):
+            if not isinstance(name, str) or not _is_host(name):
+                self._mistake(f"{key}[{index}]", "a host name or an address, without a port", name)
+        return frozenset(str(name).lower().strip("[]") for name in value)
 
     def _admins(self, key: str, value: object) -> frozenset[str]:
         names = self._services(key, value)
@@ -186,6 +199,13 @@ class Reader:
             elif not is_name(name):
                 self.mistakes.append(f"{key}[{index}]: expected a service name: {NAME_RULE}")
         return frozenset(name for name in value if isinstance(name, str))
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return _HOST.fullmatch(name) is not None or bool(IPv6Address(name.strip("[]")))
+    except ValueError:
+        return False
 
 
 def kind_of(value: object) -> str:

@@ -57,6 +57,8 @@ class Settings:
     request_seconds: int = 60
     protect_nonempty: bool = False
     authentication: Authentication = Authentication.NONE
+    # The names that the server may be called by, with those of loopback.
+    hosts: frozenset[str] = frozenset()
     admins: frozenset[str] = frozenset()
     # Beside the admins.
     metrics: frozenset[str] = frozenset()

@@ -40,6 +40,10 @@ job_timeout_minutes: {timeout}
 # Ask each call for a key (jobengine keys create SERVICE) instead of believing X-Name.
 # authentication: keys
 
+# The names that clients call this server by, with localhost: others are refused.
+# hosts:
+# - jobs.example.com
+
 # The services that may make, pause and purge queues over HTTP, and read the audit trail.
 # admins:
 # - ops

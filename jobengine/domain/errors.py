@@ -4,6 +4,7 @@ JobEngineError
 ├── InvalidInput          what a client sent is not what was expected
 ├── Unauthenticated       no key or password, or none that is good
 ├── Forbidden             the service lacks the right on the queue
+├── Misdirected           the call names another host than this server's
 ├── NotFound
 │   ├── UnknownQueue      no queue of that name
 │   ├── UnknownJob        no such job in the queue, or its time is over
@@ -29,6 +30,17 @@ JobEngineError
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+# A body may have a hundred thousand mistakes, and a name a million characters: an error shows
+# so many of them.
+MISTAKES_MAX = 20
+_SHOWN_MAX = 100
+
+
+def cut(text: str) -> str:
+    """What an error shows of a text that a client chose."""
+    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 1] + "…"
 
 
 class JobEngineError(Exception):
@@ -47,12 +59,16 @@ class Mistake:
     place: str
     detail: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", cut(self.place))
+
 
 class InvalidInput(JobEngineError):
     """What a client sent is not what was expected; nothing was changed."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
+        """Takes the first MISTAKES_MAX; a generator is not asked for more."""
+        self.mistakes = tuple(islice(mistakes, MISTAKES_MAX))
         super().__init__("; ".join(f"{m.place or 'body'}: {m.detail}" for m in self.mistakes))
 
 
@@ -62,6 +78,10 @@ class Unauthenticated(JobEngineError):
 
 class Forbidden(JobEngineError):
     """The service lacks the right on the queue."""
+
+
+class Misdirected(JobEngineError):
+    """The call names another host than this server's."""
 
 
 class NotFound(JobEngineError):

@@ -78,6 +78,10 @@ class Jobs:
         self._waiters = threading.BoundedSemaphore(waiters)
         self._lists = threading.BoundedSemaphore(lists)
 
+    def authorise(self, caller: Caller, right: Right) -> None:
+        """Lets a caller with the right pass: asked before the body of a call is read."""
+        self._permits.give(caller, right)
+
     def create(self, caller: Caller, drafts: Sequence[Draft], place: str = "") -> Sequence[Job]:
         """Creates queued jobs, all or none, that may be claimed for `valid_for` seconds.
 

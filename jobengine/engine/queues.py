@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from jobengine.config.settings import Settings
 from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import ConfigRefused, Forbidden, OutcomeUnknown, UnknownQueue
-from jobengine.domain.queue import Queue, Right
+from jobengine.domain.errors import ConfigRefused, Forbidden, OutcomeUnknown, UnknownQueue, cut
+from jobengine.domain.queue import ANYONE, Queue, Right
 from jobengine.store.database import Database
 from jobengine.store.reads import Reads
 from jobengine.store.tables import queues as store
@@ -36,6 +36,8 @@ class Queues:
 
     def __init__(self) -> None:
         self._by_name: Mapping[str, Queue] = {}
+        # Those that have a right on any of them.
+        self._services: frozenset[str] = frozenset()
         # As this server's own config has them.
         self._own: Mapping[str, Queue] = {}
         self.stale = False
@@ -63,6 +65,14 @@ class Queues:
         """The queues."""
         return list(self._by_name.values())
 
+    def know(self, service: str) -> bool:
+        """Whether the service has a right on any queue."""
+        return service in self._services or ANYONE in self._services
+
+    def _put_in_force(self, queues: Mapping[str, Queue]) -> None:
+        self._by_name = queues
+        self._services = frozenset().union(*(q.readers | q.writers for q in queues.values()))
+
     def names(self) -> dict[int, str]:
         """The names of the queues by their ids."""
         return {queue.id: queue.name for queue in self._by_name.values()}
@@ -75,7 +85,8 @@ class Queues:
         with self._changing:
             self.stale = True
             found = {queue.name: queue for queue in reads.queues()}
-            before, self._by_name = self._by_name, found
+            before = self._by_name
+            self._put_in_force(found)
             self.stale = False
         for name in sorted(before.keys() | found.keys()):
             there, own = found.get(name), self._own.get(name)
@@ -108,7 +119,7 @@ class Queues:
 
         def take_over(done: store.Reconciled) -> None:
             if not done.refused:
-                self._by_name = {queue.name: queue for queue in done.queues}
+                self._put_in_force({queue.name: queue for queue in done.queues})
                 self._own = {queue.name: queue for queue in done.queues if queue.from_config}
 
         done = self._submit(writer, Task(reconcile, then=take_over))
@@ -130,7 +141,7 @@ class Queues:
         def take_over(done: tuple[T, Queue | None]) -> None:
             others = {queue.name: queue for queue in self.all() if queue.name != name}
             there = done[1]
-            self._by_name = others if there is None else {**others, name: there}
+            self._put_in_force(others if there is None else {**others, name: there})
 
         return self._submit(writer, Task(change, then=take_over))
 
@@ -145,7 +156,7 @@ class Queues:
 
 def unknown_queue(name: str) -> UnknownQueue:
     """There is no queue of that name."""
-    return UnknownQueue(f"there is no queue {name!r}")
+    return UnknownQueue(f"there is no queue {cut(name)!r}")
 
 
 def _tell(done: store.Reconciled) -> None:

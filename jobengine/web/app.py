@@ -39,6 +39,7 @@ _STATUS: tuple[tuple[type[JobEngineError], int, str], ...] = (
     (errors.Forbidden, 403, "Not for you"),
     (errors.NotFound, 404, "Not there"),
     (errors.Conflict, 409, "Something stands in the way"),
+    (errors.Misdirected, 421, "Not this server"),
     (errors.TooMany, 429, "Too often"),
     (errors.Unavailable, 503, "Not now"),
 )

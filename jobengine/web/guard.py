@@ -12,6 +12,7 @@ from jobengine.domain.user import Role
 from jobengine.engine.sign_in import SignIn
 from jobengine.engine.users import Users
 from jobengine.web import render
+from jobengine.web.cookies import cookie
 from jobengine.web.render import url
 
 SESSION_COOKIE = "jobengine_session"
@@ -75,8 +76,7 @@ def actor(req: Request) -> Actor:
 
 def session_of(req: Request) -> str:
     """The token of the session that the browser has; nothing where it has none."""
-    values = req.get_cookie_values(SESSION_COOKIE)
-    return values[0] if values else ""
+    return cookie(req, SESSION_COOKIE)
 
 
 def show_first_steps(req: Request, resp: Response) -> None:

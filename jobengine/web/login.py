@@ -9,6 +9,7 @@ from jobengine.domain.errors import RateExceeded, Unauthenticated
 from jobengine.engine.sign_in import SESSION_SECONDS, SignedIn, SignIn
 from jobengine.engine.users import Users
 from jobengine.web import forms, render
+from jobengine.web.cookies import cookie
 from jobengine.web.guard import SESSION_COOKIE, session_of, show_first_steps
 from jobengine.web.render import url
 
@@ -47,7 +48,7 @@ class Login:
         """303 to the page that was wanted, or the form with 401 or 429."""
         form = forms.body(req, _FORM_BYTES_MAX)
         name, target = form.text("name").strip(), _local(form.text("next"))
-        mark = (req.get_cookie_values(_MARK_COOKIE) or [""])[0]
+        mark = cookie(req, _MARK_COOKIE)
         try:
             begun = self._sign_in.sign_in(name, form.text("password"), req.remote_addr, mark)
         except Unauthenticated:

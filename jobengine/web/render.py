@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from jobengine import __version__
 from jobengine.web import words
+from jobengine.web.cookies import cookie
 
 # Nothing is loaded from elsewhere and nothing inline is run or styled.
 _POLICY = (
@@ -95,7 +96,7 @@ def page(req: Request, resp: Response, template: str, **context: Any) -> None:
         "visitor": req.context.get("visitor"),
         "path": req.path,
         "here": req.relative_uri,
-        "notice": req.get_cookie_values(_NOTICE) and _taken(req, resp),
+        "notice": _taken(req, resp),
     }
     resp.content_type = "text/html; charset=utf-8"
     resp.text = _templates.get_template(template).render(values | context)
@@ -114,7 +115,7 @@ def see(resp: Response, target: str, notice: str = "") -> None:
     if notice:
         resp.set_cookie(
             _NOTICE,
-            quote(notice[:_NOTICE_MAX]),
+            quote(notice[:_NOTICE_MAX], safe=""),
             max_age=60,
             path="/",
             secure=False,
@@ -124,9 +125,11 @@ def see(resp: Response, target: str, notice: str = "") -> None:
 
 
 def _taken(req: Request, resp: Response) -> str:
+    value = cookie(req, _NOTICE)
+    if not value:
+        return ""
     resp.unset_cookie(_NOTICE, path="/", same_site="Strict")
-    (value, *_) = req.get_cookie_values(_NOTICE) or [""]
-    return falcon.uri.decode(value)[:_NOTICE_MAX]
+    return falcon.uri.decode(value, unquote_plus=False)[:_NOTICE_MAX]
 
 
 class Static:
