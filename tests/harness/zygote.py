@@ -151,7 +151,7 @@ def _reap(pidfd: int, pid: int, ended: int) -> None:
 
 
 def _become(order: dict[str, Any], standard: list[int]) -> NoReturn:
-    from jobengine.cli.main import main
+    from jobengine.cli.entry import main
     from tests.harness.clock import FileClock
 
     os.environ.clear()

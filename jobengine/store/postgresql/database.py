@@ -15,7 +15,7 @@ from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
 from jobengine.store.contents import Contents
 from jobengine.store.database import ControlPlace, Peers, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import FailureLog, original
 from jobengine.store.postgresql.link import (
     CHANNEL,
     Link,
@@ -31,6 +31,7 @@ from jobengine.store.postgresql.sessions import Sessions
 from jobengine.store.tables.audit import begin as begin_trail
 from jobengine.store.tables.models import job, master_key, queue
 from jobengine.store.tables.prepared import Prepared
+from jobengine.threads import ServiceThread
 
 _OLDEST_VERSION = 13
 # Keys of advisory locks, which are a database's own: any numbers that stay the same.
@@ -82,6 +83,7 @@ class PostgresDatabase:
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
         self._link: Link | None = None
+        self._failures = FailureLog("the keys of the contents could not be read")
         self._held: psycopg.Connection[Any] | None = None
         try:
             if use is not Use.LOOK:
@@ -155,6 +157,10 @@ class PostgresDatabase:
         hearing = _KeysToo(peers, self._learn_keys)
         self._link = Link(self._sessions.connect, self._source, hearing, self._token)
         self._link.start()
+
+    def threads(self) -> list[ServiceThread]:
+        """The link's."""
+        return [] if self._link is None else [self._link.thread]
 
     def sizes(self) -> dict[str, int]:
         """See Database."""
@@ -239,6 +245,7 @@ class PostgresDatabase:
             with self.writer.connect() as connection:
                 return self.keys.all(key_rows(connection))
         except (SQLAlchemyError, CannotOpen) as error:
+            self._failures.log(error)
             raise StoreFailed("the keys of the contents could not be read") from error
 
 

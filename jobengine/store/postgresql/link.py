@@ -11,6 +11,7 @@ import structlog
 
 from jobengine.domain.clock import SteeredSource
 from jobengine.store.database import Peers
+from jobengine.threads import ServiceThread
 
 CHANNEL = "jobengine"
 # A payload must be shorter than 8,000 bytes; one for so many queues says "any".
@@ -93,17 +94,17 @@ class Link:
         self._peers = peers
         self._token = token
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self.thread = ServiceThread("link", self._run)
         self.leads = False
 
     def start(self) -> None:
         """Begins to listen."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ends, and lets another server lead."""
         self._stopping.set()
-        self._thread.join()
+        self.thread.stop()
 
     def _run(self) -> None:
         down = False
