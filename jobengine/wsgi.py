@@ -4,24 +4,26 @@ Another WSGI server runs the application with, e.g.:
 
     gunicorn --threads 32 'jobengine.wsgi:create_app()'
 
-with one process only where the database is a file, which belongs to a single process.
+with one process only where the database is a file, which belongs to a single process, and
+started in the process that serves: without --preload.
 """
 
 import atexit
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uuid_utils
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine import __version__
+from jobengine import __version__, logs
+from jobengine.api.problems import refusal
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed, Unavailable
+from jobengine.domain.errors import CannotOpen, ConfigRefused, NotRunning, StoreFailed, Unavailable
 from jobengine.engine.config_watch import ConfigWatch
 from jobengine.engine.jobs import UidFactory
 from jobengine.engine.keys import valid_keys
@@ -31,7 +33,7 @@ from jobengine.store.migrate import upgrade
 from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
 from jobengine.store.writing.writer import Writer
-from jobengine.web.app import Site
+from jobengine.threads import ServiceThread
 from jobengine.wiring import Around, UseCases
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ if TYPE_CHECKING:
 
 # What is not about queues is taken over by a start alone.
 _AT_START = ("host", "port", "max_body_bytes", "threads", "waiters", "request_seconds")
+
+FORKED = (
+    "this process was forked after the start, and can serve nothing: "
+    "run gunicorn without --preload, uWSGI with lazy-apps"
+)
 
 _log = structlog.get_logger(component="service")
 
@@ -135,9 +142,17 @@ class Service:
             _log.warning("no call can be made without a key: jobengine keys create SERVICE")
 
     def check(self) -> None:
-        """Raises Unavailable where jobs cannot be served."""
+        """Raises Unavailable where jobs cannot be served, or a thread does not do its work."""
         self._writer.check()
         self._reads.ceiling()
+        for thread in self._threads():
+            if not thread.works:
+                raise NotRunning(f"the thread {thread.name!r} died; it is started again")
+
+    def _threads(self) -> list[ServiceThread]:
+        control = [] if self._control is None else [self._control.thread]
+        own = [self._duties.thread, self._config.thread]
+        return [*own, *control, *self._database.threads()]
 
     def reload(self) -> None:
         """Has the config file read again and applied, soon; for a signal handler."""
@@ -193,12 +208,42 @@ class Service:
             self._tracing.stop()
 
 
-def create_app() -> Site:
+def create_app() -> "OneProcess":
     """The application, started, with everything from the environment, for any WSGI server."""
-    service = Service(read_environment(os.environ))
+    launch = read_environment(os.environ)
+    if not structlog.is_configured():  # by the program that this is a part of
+        logs.set_up_events(launch.log_level)
+    service = Service(launch)
     service.start()
-    atexit.register(service.stop)
-    return service.site
+    return OneProcess(service)
+
+
+class OneProcess:
+    """The application, in the process that started it.
+
+    A process that is forked off has none of its threads, so that no write would ever be done, and
+    must not touch its connections to the database: there each call is refused.
+    """
+
+    def __init__(self, service: Service) -> None:
+        """Stops the service when the process ends."""
+        self._service = service
+        self._process = os.getpid()
+        self._logged = False
+        atexit.register(self._stop)
+
+    def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Calls the application."""
+        if os.getpid() == self._process:
+            return self._service.site(env, start_response)
+        if not self._logged:
+            _log.error(FORKED)
+            self._logged = True
+        return refusal(NotRunning(FORKED), start_response)
+
+    def _stop(self) -> None:
+        if os.getpid() == self._process:
+            self._service.stop()
 
 
 def _start_tracing(clock: Clock) -> "OpenTelemetry | None":

@@ -36,6 +36,7 @@ _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.Busy: ("busy", 503, "Too many calls of this kind at once"),
     errors.AnswerFull: ("answer-full", 503, "The answer is full"),
     errors.Stopping: ("stopping", 503, "The server is shutting down"),
+    errors.NotRunning: ("not-running", 503, "A part of the server does not run"),
     errors.OutcomeUnknown: ("outcome-unknown", 503, "The database failed at the commit"),
     errors.StoreFailed: ("store-failed", 503, "The database failed"),
     errors.ContentDamaged: ("store-failed", 503, "The database failed"),
@@ -95,6 +96,14 @@ def of(error: errors.JobEngineError) -> Problem:
     mistakes = error.mistakes if isinstance(error, errors.InvalidInput) else ()
     detail = str(error) or (_UNKNOWN_JOB if isinstance(error, errors.UnknownJob) else "")
     return problem(status, title, kind=kind, detail=detail, mistakes=mistakes)
+
+
+def refusal(error: errors.JobEngineError, start_response: Any) -> list[bytes]:
+    """Answers a WSGI call with an error, where the application cannot be asked."""
+    found = of(error)
+    headers = [("Content-Type", MEDIA_TYPE), ("Retry-After", str(RETRY_AFTER_SECONDS))]
+    start_response(falcon.code_to_http_status(found.status), headers)
+    return [msgspec.json.encode(found)]
 
 
 def handle_domain_error(

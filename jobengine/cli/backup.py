@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
@@ -49,7 +48,6 @@ def backup(dest: Path, db: Path | None, *, force: bool) -> None:
         line = f'pg_dump -Fc -f {dest} -d "${{DATABASE_URL/+psycopg/}}"'
         raise ConfigRefused("the environment", [f"DATABASE_URL: back PostgreSQL up with {line}"])
     _look_at(dest, force=force)
-    logs.set_up("warning")
     with Bars() as bars:
         found = back_up(launch.database, launch.secret.value, dest.absolute(), bars)
     click.echo(f"{found.jobs:,} jobs in {found.queues:,} queue(s) backed up to {dest}, and checked")

@@ -11,6 +11,7 @@ import structlog
 from waitress import create_server, wasyncore
 from waitress.server import BaseWSGIServer
 
+from jobengine.cli.accepting import Accepting
 from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import Channel, channel_class, clock
 from jobengine.cli.http_parser import HEAD_BYTES_MAX
@@ -104,6 +105,7 @@ class HttpServer:
         self._trigger = self._listeners()[0].trigger
         self._fibers = Fibers(self._wake)
         for listener in self._listeners():
+            Accepting(listener, clock)
             listener.channel_class = channel_class(self._fibers, settings.pace)
             listener.add_task = self._add_task
             listener.pull_trigger = self._pull_trigger

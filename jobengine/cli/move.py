@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine.cli import logs
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
@@ -60,7 +59,6 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
     place = _place(to)
     if place == launch.database:
         raise ConfigRefused("--to", ["expected another database than the one to move from"])
-    logs.set_up("warning")
     try:
         with ExitStack() as open_:
             source = _open(launch.database, launch.secret.value, open_, there=True)

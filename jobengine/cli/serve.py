@@ -1,15 +1,17 @@
 """`jobengine serve`."""
 
 import os
+import signal
 from pathlib import Path
 
 import click
 import structlog
 
-from jobengine.cli import logs
+from jobengine import logs
 from jobengine.cli.granian_server import GranianServer
 from jobengine.cli.hardening import take_environment
 from jobengine.cli.http_server import HttpServer, OnSignal, SettingsOfServer
+from jobengine.cli.interrupts import INTERRUPTS
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock
@@ -98,9 +100,17 @@ def serve(
                 "whoever reaches this address may call as any service: `authentication: keys` "
                 "in the config asks for keys"
             )
-        http.serve(lambda: _log.info("listening", urls=http.addresses(), pid=os.getpid()))
+        http.serve(lambda: _serving(http, service))
     finally:
         service.stop()
+
+
+def _serving(http: HttpServer | GranianServer, service: Service) -> None:
+    _log.info("listening", urls=http.addresses(), pid=os.getpid())
+    if INTERRUPTS.reload:
+        service.reload()
+    if INTERRUPTS.stop:  # and Python dropped what was raised then
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _host(service: Service, launch: Launch) -> str:

@@ -18,6 +18,7 @@ JobEngineError
 │   ├── Busy              a bound on concurrent work is reached
 │   ├── AnswerFull        the rest of a call's updates is to be sent again
 │   ├── Stopping          the server is shutting down
+│   ├── NotRunning        a part of the server does not run
 │   ├── StoreFailed       the database could not commit
 │   │   └── ContentDamaged  what is stored of a job's content does not open
 │   └── OutcomeUnknown    the database or its disk failed while it committed
@@ -144,6 +145,10 @@ class AnswerFull(Unavailable):
 
 class Stopping(Unavailable):
     """The server is shutting down."""
+
+
+class NotRunning(Unavailable):
+    """A thread that the server needs does not run, or all of them in a process that was forked."""
 
 
 class StoreFailed(Unavailable):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from jobengine.domain.clock import Clock
 from jobengine.store.contents import Contents
+from jobengine.threads import ServiceThread
 
 
 class Use(Enum):
@@ -77,6 +78,9 @@ class Database(Protocol):
 
     def watch(self, peers: Peers) -> None:
         """Begins to listen to the other servers, and to stand for their leader."""
+
+    def threads(self) -> list[ServiceThread]:
+        """Those that serving it needs."""
 
     def sizes(self) -> dict[str, int]:
         """How many bytes its parts have, by what they are called."""

@@ -1,5 +1,8 @@
 """What a database error calls for, by its SQLSTATE (ISO/IEC 9075; PostgreSQL's appendix A)."""
 
+import time
+
+import structlog
 from sqlalchemy.exc import DBAPIError
 
 # Another holds a lock that was waited for in vain: so it would be for each operation alone.
@@ -10,6 +13,30 @@ DEADLOCKS = ("40P01", "40001")
 
 # Nothing can be written: read-only; no room, no memory; a failing disk.
 _CANNOT_WRITE = ("25006", "53", "58")
+
+# Between two log lines about one kind of failure.
+_LOG_SECONDS = 1.0
+
+_log = structlog.get_logger(component="store")
+
+
+class FailureLog:
+    """Logs why the database failed, once a second at most: while it is away each call fails."""
+
+    def __init__(self, event: str) -> None:
+        self._event = event
+        self._logged = float("-inf")
+
+    def log(self, error: BaseException) -> None:
+        """Logs the cause, as the driver has it and without any value."""
+        now = time.monotonic()
+        if now - self._logged < _LOG_SECONDS:
+            return
+        self._logged = now
+        cause = original(error)
+        # Its first line: PostgreSQL quotes values in those that follow.
+        reason = str(cause).strip().partition("\n")[0]
+        _log.warning(self._event, error=type(cause).__name__, reason=reason)
 
 
 def concerns_all(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.contents import shown
 from jobengine.store.database import Database
+from jobengine.store.failures import FailureLog
 from jobengine.store.tables.depths import depths, in_progress
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
 from jobengine.store.tables.newest import newest_time
@@ -62,6 +63,7 @@ class Reads:
     def __init__(self, database: Database) -> None:
         self._engine = database.readers
         self._contents = database.contents
+        self._failures = FailureLog("the database could not be read")
 
     def get(self, queue: Queue, uid: bytes, now: int) -> Job | None:
         """The job, as time has made it by `now`; None where it is not in the queue."""
@@ -162,6 +164,7 @@ class Reads:
             with self._engine.connect() as connection:
                 yield connection
         except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
+            self._failures.log(error)
             raise StoreFailed("the database could not be read") from error
 
 

@@ -9,7 +9,7 @@ from jobengine.api.description.operation import Answer, Operation, Parameter
 from jobengine.api.health import Health
 from jobengine.api.requests import AUDIT_LIMIT
 from jobengine.domain.audit import Entry
-from jobengine.domain.errors import Forbidden, Stopping, StoreFailed
+from jobengine.domain.errors import Forbidden, NotRunning, Stopping, StoreFailed
 from jobengine.domain.job import TIME_MAX
 
 _TAG = "Server"
@@ -136,6 +136,7 @@ OPERATIONS = (
         errors=(
             Stopping("the server is shutting down"),
             StoreFailed("the database could not commit when it was last asked to"),
+            NotRunning("the thread 'duties' died; it is started again"),
         ),
         open=True,
         head=True,

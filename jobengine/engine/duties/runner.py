@@ -10,6 +10,7 @@ import structlog
 from jobengine.domain.clock import SETTLE_SECONDS, Clock
 from jobengine.domain.errors import Stopping
 from jobengine.engine.duties.duty import Duty
+from jobengine.threads import ServiceThread
 
 # Between two looks at whether there is something to do.
 _PERIOD_SECONDS = 1.0
@@ -40,17 +41,16 @@ class DutyRunner:
         self._clock = clock
         self._steady = True
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
+        self.thread = ServiceThread("duties", self._run)
 
     def start(self) -> None:
         """Begins to run them."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ends after the chunk in hand."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self.thread.stop()
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):

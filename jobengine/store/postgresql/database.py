@@ -15,7 +15,7 @@ from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
 from jobengine.store.contents import Contents
 from jobengine.store.database import ControlPlace, Peers, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import FailureLog, original
 from jobengine.store.migrate import refuse_foreign
 from jobengine.store.postgresql.link import (
     Link,
@@ -31,6 +31,7 @@ from jobengine.store.postgresql.sessions import Sessions
 from jobengine.store.tables.audit import begin as begin_trail
 from jobengine.store.tables.models import job, master_key, queue
 from jobengine.store.tables.prepared import Prepared
+from jobengine.threads import ServiceThread
 
 # A claim steps over the index entries of jobs that were claimed since the last vacuum.
 _VACUUM_SOON = (
@@ -79,6 +80,7 @@ class PostgresDatabase:
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
         self._link: Link | None = None
+        self._failures = FailureLog("the keys of the contents could not be read")
         self._held: psycopg.Connection[Any] | None = None
         try:
             self._enter(use)
@@ -152,6 +154,10 @@ class PostgresDatabase:
         connect = self._sessions.connect
         self._link = Link(connect, self._source, hearing, self._token, self._scope)
         self._link.start()
+
+    def threads(self) -> list[ServiceThread]:
+        """The link's."""
+        return [] if self._link is None else [self._link.thread]
 
     def sizes(self) -> dict[str, int]:
         """See Database."""
@@ -235,6 +241,7 @@ class PostgresDatabase:
             with self.writer.connect() as connection:
                 return self.keys.all(key_rows(connection))
         except (SQLAlchemyError, CannotOpen) as error:
+            self._failures.log(error)
             raise StoreFailed("the keys of the contents could not be read") from error
 
 

@@ -12,6 +12,7 @@ import structlog
 from jobengine.domain.clock import SteeredSource
 from jobengine.store.database import Peers
 from jobengine.store.postgresql.scope import PUBLIC, Scope
+from jobengine.threads import ServiceThread
 
 # A payload must be shorter than 8,000 bytes; one for so many queues says "any".
 _QUEUES_MAX = 300
@@ -72,17 +73,17 @@ class Link:
         self._peers = peers
         self._token = token
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self.thread = ServiceThread("link", self._run)
         self.leads = False
 
     def start(self) -> None:
         """Begins to listen."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ends, and lets another server lead."""
         self._stopping.set()
-        self._thread.join()
+        self.thread.stop()
 
     def _run(self) -> None:
         down = False

@@ -18,6 +18,7 @@ from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.sqlcipher.cipher import CipherFile, assert_encrypted
 from jobengine.store.sqlcipher.files import beside
 from jobengine.store.sqlcipher.lock import StoreLock, settle
+from jobengine.threads import ServiceThread
 
 # What the key of the socket for commands is made for, from the key of the file.
 _CONTROL = b"jobengine control"
@@ -174,6 +175,10 @@ class SqlcipherFile:
 
     def watch(self, _peers: Peers) -> None:
         """Nothing to do: there is nothing to hear."""
+
+    def threads(self) -> list[ServiceThread]:
+        """None: there are no other servers to follow."""
+        return []
 
     def sizes(self) -> dict[str, int]:
         """See Database."""
