@@ -154,7 +154,12 @@ class Reads:
         """A connection that cannot write. Raises StoreFailed for what the database raises."""
         try:
             with self._engine.connect() as connection:
-                yield connection
+                try:
+                    yield connection
+                except (SQLAlchemyError, MemoryError):
+                    # Once SQLCipher has met a damaged page, the connection reads nothing more.
+                    connection.invalidate()
+                    raise
         except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
             raise StoreFailed("the database could not be read") from error
 
