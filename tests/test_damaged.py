@@ -42,6 +42,20 @@ class Spoiler:
     def __init__(self, cluster: Cluster, url: str) -> None:
         self._cluster, self._url = cluster, url
 
+    def lose_chunks(self) -> None:
+        """Takes away what PostgreSQL keeps of the newest long value beside its row (TOAST)."""
+        with self._cluster.connect(self._url.rpartition("/")[2]) as connection:
+
+            def rows(statement: str) -> list[Any]:
+                return connection.execute(statement).fetchall()
+
+            ((toast,),) = rows("SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'job'")
+            newest = f"(SELECT max(chunk_id) FROM {toast})"  # noqa: S608
+            chunks = rows(f"SELECT ctid::text FROM {toast} WHERE chunk_id = {newest}")  # noqa: S608
+            tids = ", ".join(f"'{tid}'" for (tid,) in chunks)
+            connection.execute("CREATE EXTENSION IF NOT EXISTS pg_surgery")
+            connection.execute(f"SELECT heap_force_kill('{toast}'::regclass, ARRAY[{tids}]::tid[])")
+
     def spoil(self, *jobs: JobDict, how: str = "text") -> None:
         uids = ", ".join(f"'\\x{UUID(job['uid']).hex}'" for job in jobs)
         statement = f"UPDATE job SET content = {DAMAGE[how]} WHERE uid IN ({uids})"  # noqa: S608
@@ -155,3 +169,37 @@ def test_a_move_names_a_damaged_content_and_goes_on_once_it_is_mended(
     with Server(tmp_path, config, DATABASE_URL=url) as server:
         server.api().delete(damaged["uid"])
     assert command.run(*arguments, DATABASE_URL=url).returncode == 0
+
+
+@pytest.mark.parametrize("size", [3000, 9000], ids=["read with its job", "read by itself"])
+def test_a_content_that_postgresql_cannot_read_is_a_damaged_one(
+    api: Api, server: Server, spoiler: Spoiler, size: int
+) -> None:
+    damaged = api.made(content={"filler": "x" * size})
+    spoiler.lose_chunks()
+    good = api.made()
+    shown = without_content(damaged)
+    assert api.get(damaged["uid"]).json() == shown
+    assert api.listed() == [shown, good]
+    assert api.update(damaged["uid"], priority=50).json() == shown
+    claimed = api.send("GET", "/api/v1/jobs/next?count=5").json()
+    assert [job["uid"] for job in claimed] == [good["uid"]]
+    assert server.wait_for("job set aside as failed", queue=api.queue)["job"] == damaged["uid"]
+    assert [job["content"] for job in api.listed("failed")] == [None]
+    assert api.update(damaged["uid"], content={"n": 1}).json()["content"] == {"n": 1}
+    assert api.delete(damaged["uid"]).status == 204
+
+
+def test_verify_and_move_name_a_content_that_postgresql_cannot_read(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    url = cluster.new_database()
+    config = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n"
+    with Server(tmp_path, config, DATABASE_URL=url) as server:
+        damaged = server.api().made(content={"filler": "x" * 3000})
+        Spoiler(cluster, url).lose_chunks()
+        server.api().made(content={"filler": "x" * 9000})
+    for arguments in (("verify",), ("move", "--to", str(tmp_path / "target.queuedb"))):
+        done = command.run(*arguments, DATABASE_URL=url)
+        assert done.returncode == 1
+        assert f"the content of the job {damaged['uid']} is damaged" in done.stderr

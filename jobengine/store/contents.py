@@ -1,5 +1,6 @@
 """How the contents of jobs lie in the table: as they are, or each sealed by itself."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import structlog
@@ -35,13 +36,13 @@ class Plain:
         return sealed
 
 
-def shown(contents: Contents, uid: bytes, sealed: bytes) -> bytes:
-    """The content of the job, or DAMAGED in its place, which is logged.
+def shown(contents: Contents, uid: bytes, read: Callable[[], bytes]) -> bytes:
+    """The content of the job, from what is `read`; DAMAGED where it is that, which is logged.
 
     Raises StoreFailed where it cannot be found out.
     """
     try:
-        return contents.open(uid, sealed)
+        return contents.open(uid, read())
     except ContentDamaged as error:
         _log.error("content damaged", reason=str(error))
         return DAMAGED

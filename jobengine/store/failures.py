@@ -1,9 +1,14 @@
 """What a database error calls for, by its SQLSTATE (ISO/IEC 9075; PostgreSQL's appendix A)."""
 
 import time
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
+
+T = TypeVar("T")
 
 # Another holds a lock that was waited for in vain: so it would be for each operation alone.
 LOCK_TIMEOUT = "55P03"
@@ -11,6 +16,8 @@ LOCK_TIMEOUT = "55P03"
 DEADLOCKS = ("40P01", "40001")
 
 
+# What lies in a table cannot be read, such as a long value of which PostgreSQL lacks a part.
+_DATA_CORRUPTED = "XX001"
 # Nothing can be written: read-only; no room, no memory; a failing disk.
 _CANNOT_WRITE = ("25006", "53", "58")
 
@@ -37,6 +44,11 @@ class FailureLog:
         # Its first line: PostgreSQL quotes values in those that follow.
         reason = str(cause).strip().partition("\n")[0]
         _log.warning(self._event, error=type(cause).__name__, reason=reason)
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the database found what it read to be damaged, and goes on beside that."""
+    return sqlstate(error) == _DATA_CORRUPTED
 
 
 def concerns_all(error: BaseException) -> bool:
@@ -66,3 +78,18 @@ def original(error: BaseException) -> BaseException:
 def sqlstate(error: BaseException | None) -> str:
     """The error's code; nothing where it has none, as on SQLite."""
     return "" if error is None else str(getattr(original(error), "sqlstate", None) or "")
+
+
+def or_bare(connection: Connection, whole: Callable[[], T], bare: Callable[[], T]) -> T:
+    """What `whole` reads; where one of the contents is damaged, `bare`, which reads none.
+
+    It sees the database anew: the transaction of `whole` has failed.
+    """
+    try:
+        return whole()
+    except Exception as error:
+        if not is_damage(error):
+            raise
+        connection.rollback()
+        connection.connection.rollback()  # of statements that SQLAlchemy does not know of
+        return bare()

@@ -13,11 +13,12 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Database
+from jobengine.store.failures import or_bare
 from jobengine.store.tables import depths, statistics
 from jobengine.store.tables.audit import copied_end
 from jobengine.store.tables.models import api_key, audit_entry, audit_head, job, queue, web_user
 from jobengine.store.tables.prepared import Prepared
-from jobengine.store.tables.rows import CONTENT_OF, FOLLOWING
+from jobengine.store.tables.rows import BARE_FOLLOWING, CONTENT_OF, FOLLOWING
 
 # What is read and committed at once: so many jobs, or so many bytes of content.
 _CHUNK_JOBS = 1000
@@ -140,7 +141,12 @@ def _chunk(database: Database, after: int) -> list[_Row]:
     rows: list[_Row] = []
     size = 0
     with database.readers.connect() as connection:
-        for row in connection.execute(FOLLOWING, {"after": after, "limit": _CHUNK_JOBS}):
+        binds = {"after": after, "limit": _CHUNK_JOBS}
+        for row in or_bare(
+            connection,
+            lambda: connection.execute(FOLLOWING, binds),
+            lambda: connection.execute(BARE_FOLLOWING, binds),
+        ):
             content = _opened(database, connection, row)
             size += len(content)
             if rows and size > _CHUNK_BYTES:
@@ -152,5 +158,9 @@ def _chunk(database: Database, after: int) -> list[_Row]:
 def _opened(database: Database, connection: Connection, row: Any) -> bytes:
     content = row.content
     if content is None:
-        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one()
+        content = or_bare(
+            connection,
+            lambda: connection.execute(CONTENT_OF, {"id": row.id}).scalar_one(),
+            lambda: b"",  # which does not open
+        )
     return database.contents.open(row.uid, content)

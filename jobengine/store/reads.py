@@ -22,13 +22,20 @@ from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.contents import shown
 from jobengine.store.database import Database
-from jobengine.store.failures import FailureLog
+from jobengine.store.failures import FailureLog, or_bare
 from jobengine.store.tables.depths import depths, in_progress
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
 from jobengine.store.tables.newest import newest_time
 from jobengine.store.tables.oldest import oldest_queued
 from jobengine.store.tables.queues import present_queues
-from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
+from jobengine.store.tables.rows import (
+    BARE_COLUMNS,
+    BRIEF_COLUMNS,
+    CONTENT_OF,
+    JOB_COLUMNS,
+    Stored,
+    stored,
+)
 from jobengine.store.tables.statements import LIMIT
 
 
@@ -68,11 +75,13 @@ class Reads:
     def get(self, queue: Queue, uid: bytes, now: int) -> Job | None:
         """The job, as time has made it by `now`; None where it is not in the queue."""
         with self.connection() as connection:
-            row = connection.execute(_GET, {"uid": uid}).one_or_none()
-        if row is None:
-            return None
-        here = stored(row).at(queue, now)
-        return self._job(here, row.content) if here is not None else None
+            row = or_bare(
+                connection,
+                lambda: connection.execute(_GET, {"uid": uid}).one_or_none(),
+                lambda: connection.execute(_BARE_GET, {"uid": uid}).one_or_none(),
+            )
+        here = None if row is None else stored(row).at(queue, now)
+        return None if here is None else self._job(here, here.content or b"")
 
     def ceiling(self) -> int:
         """The id of the newest job; 0 where there is none."""
@@ -98,7 +107,12 @@ class Reads:
         jobs: list[Job] = []
         last, count, read = part.after, 0, 0
         with self.connection() as connection:
-            for row in connection.execute(_page(part.state), _binds(part, now, rows)):
+            binds = _binds(part, now, rows)
+            for row in or_bare(
+                connection,
+                lambda: connection.execute(_page(part.state), binds),
+                lambda: connection.execute(_bare_page(part.state), binds),
+            ):
                 if part.until is not None and (-row.priority, row.id) > (
                     -part.until.priority,
                     part.until.id,
@@ -106,10 +120,8 @@ class Reads:
                     return jobs, None
                 last, count = Key(row.priority, row.id), count + 1
                 here = stored(row).at(part.queue, now)
-                if here is not None:
-                    content = row.content
-                    if content is None:
-                        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one()
+                content = None if here is None else self.content(connection, here)
+                if here is not None and content is not None:
                     jobs.append(self._job(here, content))
                     read += len(content)
                 if last == part.until:
@@ -150,9 +162,20 @@ class Reads:
         with self.connection() as connection:
             return present_queues(connection)
 
+    def content(self, connection: Connection, job: Stored) -> bytes | None:
+        """What is stored of a job's content; None where the job is gone by now."""
+        if job.content is not None:
+            return job.content
+        found: bytes | None = or_bare(
+            connection,
+            lambda: connection.execute(CONTENT_OF, {"id": job.id}).scalar_one_or_none(),
+            lambda: b"",  # which does not open
+        )
+        return found
+
     def open(self, uid: bytes, content: bytes) -> bytes:
         """A job's content, from what is stored; DAMAGED where it is that."""
-        return shown(self._contents, uid, content)
+        return shown(self._contents, uid, lambda: content)
 
     def _job(self, here: Stored, content: bytes) -> Job:
         return here.as_job(self.open(here.uid, content))
@@ -162,13 +185,19 @@ class Reads:
         """A connection that cannot write. Raises StoreFailed for what the database raises."""
         try:
             with self._engine.connect() as connection:
-                yield connection
+                try:
+                    yield connection
+                except (SQLAlchemyError, MemoryError):
+                    # Once SQLCipher has met a damaged page, the connection reads nothing more.
+                    connection.invalidate()
+                    raise
         except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
             self._failures.log(error)
             raise StoreFailed("the database could not be read") from error
 
 
 _GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))
+_BARE_GET = select(*BARE_COLUMNS).where(job.c.uid == bindparam("uid"))
 _CEILING = select(func.max(job.c.id))
 
 
@@ -234,6 +263,11 @@ def _merged(state: State | None, columns: tuple[Any, ...]) -> Any:
 @cache
 def _page(state: State | None) -> Any:
     return _merged(state, BRIEF_COLUMNS)
+
+
+@cache
+def _bare_page(state: State | None) -> Any:
+    return _merged(state, BARE_COLUMNS)
 
 
 @cache

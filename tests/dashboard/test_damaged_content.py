@@ -13,6 +13,19 @@ from tests.test_damaged import Spoiler
 pytestmark = pytest.mark.parametrize("house", ["postgresql"], indirect=True)
 
 
+def test_a_content_that_postgresql_cannot_read_keeps_no_page_away(
+    house: House, api: Api, oz: Browser, cluster: Cluster
+) -> None:
+    job = api.made(content={"filler": "x" * 3000})
+    Spoiler(cluster, house.server.env["DATABASE_URL"]).lose_chunks()
+    other = api.made(content={"word": "other"})
+    assert jobs_page(oz, api.queue).uids == [job["uid"], other["uid"]]
+    assert jobs_page(oz, api.queue, contains="other").uids == [other["uid"]]
+    assert "The content is damaged" in text_of(oz.get(f"/jobs/{job['uid']}").text)
+    saved = edit(oz, job, seen=seen_in(oz, job), content='{"word": "mended"}')
+    assert saved.notice == "The job was changed."
+
+
 def test_a_damaged_content_is_shown_as_that_and_mended_by_an_edit(
     house: House, api: Api, oz: Browser, cluster: Cluster
 ) -> None:

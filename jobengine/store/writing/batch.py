@@ -92,6 +92,7 @@ class Batch:
         self.tally.clear()
         work, together = self._work, Tally()
         alone = Batch(work.connection, work.contents, work.now)
+        work.careful = alone._work.careful = True
         for group in _groups(operations):
             savepoint = work.connection.begin_nested()
             try:

@@ -48,7 +48,8 @@ def _claim(work: Work, operations: Sequence[Claim]) -> None:
     for _ in range(_ROUNDS):
         dealing = _Dealing(work, operations)
         binds = {"of_queue": queue.id, "limit": limit, "now": work.now}
-        with statements.HEAD.cursor(work.connection, binds) as rows:
+        head = statements.BARE_HEAD if work.careful else statements.HEAD
+        with head.cursor(work.connection, binds) as rows:
             dealing.deal(rows)
         if not dealing.damaged:
             break

@@ -25,7 +25,8 @@ def touch(work: Work, operations: Sequence[Update | Delete]) -> set[int]:
     """
     # In one order for all, so that the batches of two servers cannot deadlock.
     uids = sorted({operation.uid for operation in operations})
-    found = (stored(row) for row in statements.TOUCHED.rows(work.connection, uids))
+    touched = statements.BARE_TOUCHED if work.careful else statements.TOUCHED
+    found = (stored(row) for row in touched.rows(work.connection, uids))
     jobs = {here.uid: here for here in found}
     changed: dict[int, Stored] = {}
     deleted: set[int] = set()
@@ -132,6 +133,4 @@ def _whole(work: Work, job: Stored) -> bytes:
     """The job's content, as its client sent it; DAMAGED where it is that."""
     if job.new_content is not None:
         return job.new_content
-    if job.content is None:
-        job.content = work.content(job.id)
-    return shown(work.contents, job.uid, job.content)
+    return shown(work.contents, job.uid, lambda: job.content or work.content(job.id))
