@@ -23,7 +23,14 @@ from jobengine.api.problems import refusal
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen, ConfigRefused, NotRunning, StoreFailed, Unavailable
+from jobengine.domain.errors import (
+    CannotOpen,
+    CannotStart,
+    ConfigRefused,
+    NotRunning,
+    StoreFailed,
+    Unavailable,
+)
 from jobengine.engine.config_watch import ConfigWatch
 from jobengine.engine.jobs import UidFactory
 from jobengine.engine.keys import valid_keys
@@ -86,10 +93,10 @@ class Service:
                 if settings is None:
                     # Generated.
                     self._config = ConfigWatch(launch.config_path, self.apply, self._now)
-                upgrade(self._database)
                 self._tracing = _start_tracing(self.clock) if launch.traced else None
                 if self._tracing is not None:
                     undo.callback(self._tracing.stop)
+                upgrade(self._database)
                 self._wire(new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
                 reason = error.__cause__ or error
@@ -247,11 +254,21 @@ class OneProcess:
 
 
 def _start_tracing(clock: Clock) -> "OpenTelemetry | None":
+    """Raises ConfigRefused where OpenTelemetry cannot work with its variables."""
     try:
         from jobengine.tracing import OpenTelemetry
+
+        return OpenTelemetry(clock.elapsed)
     except ModuleNotFoundError as error:
         _log.warning(
             "nothing is traced: pip install 'jobengine[opentelemetry]'", missing=error.name
         )
         return None
-    return OpenTelemetry(clock.elapsed)
+    except CannotStart:
+        raise
+    except Exception as error:
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+        reason = str(error) or type(error).__name__
+        raise ConfigRefused(
+            "the environment", [f"OpenTelemetry: {reason} (its variables that are set: {names})"]
+        ) from error

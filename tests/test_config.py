@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobengine.config.document import parse_settings, read_settings
-from jobengine.config.environment import read_environment
-from jobengine.config.settings import QueueSettings, Settings
+from jobengine.config.environment import DATABASE_PATH, read_environment
+from jobengine.config.settings import DatabaseUrl, QueueSettings, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.errors import ConfigRefused, SecretMissing
 
@@ -245,3 +245,22 @@ def test_a_secret_is_never_shown() -> None:
     launch = read_environment({"SECRET": "hush"})
     assert "hush" not in repr(launch)
     assert "hush" not in str(launch.secret)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t\n"])
+def test_a_database_url_is_taken_without_the_end_of_its_line(end: str) -> None:
+    url = "postgresql+psycopg://user@host/jobs"
+    launch = read_environment({"SECRET": "s", "DATABASE_URL": f"{url}{end}"})
+    assert launch.database == DatabaseUrl(url)
+    assert read_environment({"SECRET": "s", "DATABASE_URL": end}).database == DATABASE_PATH
+
+
+@pytest.mark.parametrize("name", ["CONFIG_PATH", "DB_PATH"])
+def test_a_path_with_a_line_break_is_refused_and_not_another_file_made(name: str) -> None:
+    with pytest.raises(ConfigRefused, match=f"{name}: expected a path, got one with a line break"):
+        read_environment({"SECRET": "s", name: "/a/b\n"})
+
+
+def test_levels_are_taken_without_the_end_of_their_line() -> None:
+    assert read_environment({"SECRET": "s", "GIN_MODE": "release\n"}).log_level == "warning"
+    assert read_environment({"SECRET": "s", "LOG_LEVEL": "debug\n"}).log_level == "debug"
