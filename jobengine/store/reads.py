@@ -28,6 +28,9 @@ from jobengine.store.tables.queues import present_queues
 from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
 from jobengine.store.tables.statements import LIMIT
 
+# What a read fails with; a MemoryError is SQLCipher's for a damaged page.
+_FAILURES = (SQLAlchemyError, MemoryError)
+
 
 class Key(NamedTuple):
     """A place in queue order: priority, highest first, then id."""
@@ -159,8 +162,13 @@ class Reads:
         """A connection that cannot write. Raises StoreFailed for what the database raises."""
         try:
             with self._engine.connect() as connection:
-                yield connection
-        except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
+                try:
+                    yield connection
+                except _FAILURES:
+                    # SQLCipher refuses all further reads on one that met a damaged page.
+                    connection.invalidate()
+                    raise
+        except _FAILURES as error:
             self._failures.log(error)
             raise StoreFailed("the database could not be read") from error
 
