@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobengine import logs
 from jobengine.api.access_log import AccessLog
 from jobengine.api.app import App
 from jobengine.api.app import Services as Calls
@@ -120,6 +121,7 @@ class UseCases:
             self._audit,
             self._queue_admin(self.access),
             self.metrics,
+            logs.lines_lost,
         )
 
     def _knows(self, service: str) -> bool:

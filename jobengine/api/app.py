@@ -1,5 +1,6 @@
 """The WSGI application: routes, errors and the headers of every answer."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import falcon
@@ -47,6 +48,7 @@ class Services(NamedTuple):
     audit: Audit
     queues: QueueAdmin
     metrics: Metrics
+    log_lines_lost: Callable[[], int]
 
 
 def create_app(
@@ -56,7 +58,7 @@ def create_app(
 
     `before` is middleware that comes first, the access log and `timing` among it.
     """
-    jobs, access, rates, audit, queues, metrics = services
+    jobs, access, rates, audit, queues, metrics, log_lines_lost = services
     app: App = falcon.App(
         middleware=[*before, Authenticate(access), Throttle(rates)],
         response_type=_Answer,
@@ -81,7 +83,7 @@ def create_app(
     app.add_route("/api/v1/queues/{name}/resume", Pause(queues, paused=False))
     app.add_route("/api/v1/queues/{name}/purge", Purge(queues))
     app.add_route("/api/v1/audit", AuditTrail(audit, access))
-    app.add_route("/metrics", MetricsText(metrics, timing, access))
+    app.add_route("/metrics", MetricsText(metrics, timing, access, log_lines_lost))
     app.add_route("/api/v1/openapi.json", Description(access))
     app.add_route("/docs", DescriptionPage(access))
     app.add_route("/docs/style.css", DescriptionStyle())

@@ -30,13 +30,14 @@ _log = structlog.get_logger(component="store")
 class FailureLog:
     """Logs why the database failed, once a second at most: while it is away each call fails."""
 
-    def __init__(self, event: str) -> None:
+    def __init__(self, event: str, elapsed: Callable[[], float] = time.monotonic) -> None:
         self._event = event
+        self._elapsed = elapsed
         self._logged = float("-inf")
 
     def log(self, error: BaseException) -> None:
         """Logs the cause, as the driver has it and without any value."""
-        now = time.monotonic()
+        now = self._elapsed()
         if now - self._logged < _LOG_SECONDS:
             return
         self._logged = now

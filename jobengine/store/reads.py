@@ -38,6 +38,9 @@ from jobengine.store.tables.rows import (
 )
 from jobengine.store.tables.statements import LIMIT
 
+# What a read fails with; a MemoryError is SQLCipher's for a damaged page.
+_FAILURES = (SQLAlchemyError, MemoryError)
+
 
 class Key(NamedTuple):
     """A place in queue order: priority, highest first, then id."""
@@ -187,11 +190,11 @@ class Reads:
             with self._engine.connect() as connection:
                 try:
                     yield connection
-                except (SQLAlchemyError, MemoryError):
-                    # Once SQLCipher has met a damaged page, the connection reads nothing more.
+                except _FAILURES:
+                    # SQLCipher refuses all further reads on one that met a damaged page.
                     connection.invalidate()
                     raise
-        except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
+        except _FAILURES as error:
             self._failures.log(error)
             raise StoreFailed("the database could not be read") from error
 
