@@ -56,6 +56,8 @@ class GranianServer:
             port=self._port,
             interface=Interfaces.RSGI,
             http=HTTPModes.http1,
+            # Or a call that asks for an upgrade is carried out, and its answer is lost.
+            websockets=False,
             workers=1,
             backpressure=_CALLS_MAX,
             http1_settings=HTTP1Settings(

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from falcon import code_to_http_status
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
@@ -14,6 +15,8 @@ from jobengine.cli.pace import Pace
 from jobengine.domain.clock import SystemSource
 
 clock = SystemSource()
+_log = structlog.get_logger(component="http")
+
 # What the application adds to each answer of its own (api/app.py).
 HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
@@ -23,6 +26,7 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
 
     def execute(self) -> None:
         error = self.request.error
+        _log.debug("refused", status=error.code, address=self.channel.addr[0])
         self.status = code_to_http_status(error.code)
         body = problems.body(error.code, error.reason, detail=str(error.body))
         self.content_length = len(body)
