@@ -265,3 +265,24 @@ def test_the_body_of_a_claim_or_a_delete_is_not_the_next_request(
         sent = send(server, head(queue, length, method=method, path=path) + smuggled)
         assert len(sent.statuses) == 1
         assert not sent.ended
+
+
+def test_options_of_the_whole_server_is_a_ping(server: Server) -> None:
+    """RFC 9110, section 9.3.7; without a name or a key."""
+    sent = send(server, get("*", method="OPTIONS"))
+    assert (sent.statuses, sent.ended) == ([204], False)
+    assert b"\r\nallow: get, head, post, put, delete, options\r\n" in sent.answer.lower()
+
+
+def test_the_answer_to_a_head_has_no_byte_after_its_head(server: Server, queue: str) -> None:
+    api = server.api(queue)
+    for _ in range(2):
+        api.send("PUT", "/api/v1/jobs/create", b"[" + b",".join([GOOD] * 1000) + b"]")
+    for path in ("/api/v1/jobs", "/api/v1/jobs?limit=1", "/api/v1/nowhere", "/livez"):
+        lines = ("Connection: close",)
+        with socket.create_connection(("127.0.0.1", server.port), timeout=_SECONDS) as connection:
+            connection.sendall(head(queue, *lines, method="HEAD", path=path))
+            answer = b""
+            while data := connection.recv(65536):
+                answer += data
+        assert answer.partition(b"\r\n\r\n")[2] == b"", path

@@ -42,6 +42,13 @@ class _Task(WSGITask):  # type: ignore[misc]  # waitress ships no types
         if asked or self.has_body or self.version != "1.1":
             super().set_close_on_finish()
 
+    def finish(self) -> None:
+        """Ends the answer; that to a HEAD has no chunks, so it has no last one either."""
+        if not self.wrote_header:
+            self.write(b"")
+        if self.request.command != "HEAD":
+            super().finish()
+
 
 class _TooSlow(Error):  # type: ignore[misc]  # waitress ships no types
     code = 408

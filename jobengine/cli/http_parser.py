@@ -67,6 +67,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress ships no type
 
     # What to answer instead of the 400 that waitress makes of every ParsingError.
     refusal: Error | None = None
+    completed: bool  # waitress's own
+    path: str
 
     def received(self, data: bytes) -> int:
         """Takes in what was read; gives how many bytes of it belong to this request."""

@@ -104,7 +104,7 @@ class Site:
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Calls the one that the path is of; the API's by one look."""
         path: str = env["PATH_INFO"]
-        if path.startswith("/api/") or path[1:].partition("/")[0] not in _PAGES:
+        if path.startswith(("/api/", "*")) or path[1:].partition("/")[0] not in _PAGES:
             return self._api(env, start_response)
         return self._pages(env, start_response)
 

@@ -52,6 +52,8 @@ class JobPage:
         """200 with the job."""
         show(req, resp, self._browsing.job(_uid(uid)), self._clock.now())
 
+    on_head = on_get
+
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """303 to the job as it is then; what was not edited is left as it is."""
         form = forms.parts(req, self._max + _LAID_OUT_MAX)
@@ -79,6 +81,8 @@ class Reveal:
         """303 to the job, for a page that shows a content and is to be refreshed."""
         render.see(resp, f"/jobs/{uid_text(_uid(uid))}")
 
+    on_head = on_get
+
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job and its content, once the audit trail says that it was shown."""
         visitor = req.context.visitor
@@ -104,6 +108,8 @@ class Find:
             render.see(resp, f"/jobs/{jobs[0].uid}")
             return
         render.page(req, resp, "found.html", wanted=wanted, jobs=jobs, now=self._clock.now())
+
+    on_head = on_get
 
 
 def _uid(text: str) -> bytes:

@@ -75,6 +75,8 @@ class JobsPage:
             now=self._clock.now(),
         )
 
+    on_head = on_get
+
 
 def _following(view: View, page: Page) -> str:
     return "" if page.after is None else view.address(after=place_text(page.after))

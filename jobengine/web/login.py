@@ -43,6 +43,8 @@ class Login:
             refresh = "" if again else _refresh(req, target)
             _show(req, resp, target, refresh=refresh)
 
+    on_head = on_get
+
     def on_post(self, req: Request, resp: Response) -> None:
         """303 to the page that was wanted, or the form with 401 or 429."""
         form = forms.body(req, _FORM_BYTES_MAX)

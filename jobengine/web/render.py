@@ -149,3 +149,5 @@ class Static:
         fresh = req.get_param("v") == tag
         resp.set_header("Cache-Control", _FOR_EVER if fresh else "no-cache")
         resp.set_header("X-Content-Type-Options", "nosniff")
+
+    on_head = on_get

@@ -25,6 +25,8 @@ class Description:
         """200 with the document, as the config asks for keys or not."""
         resp.data = _document(keys=self._access.wants_keys)
 
+    on_head = on_get
+
 
 class DescriptionPage:
     """GET /docs, for everybody: it has nothing that is not in the product's documentation."""
@@ -41,6 +43,8 @@ class DescriptionPage:
         resp.set_header("Referrer-Policy", "no-referrer")
         resp.data = _page(keys=self._access.wants_keys)
 
+    on_head = on_get
+
 
 class DescriptionStyle:
     """GET /docs/style.css."""
@@ -51,6 +55,8 @@ class DescriptionStyle:
         """200 with the stylesheet of the page."""
         resp.content_type = "text/css; charset=utf-8"
         resp.data = _style()
+
+    on_head = on_get
 
 
 # Made at the first request: apispec and Jinja2 take longer to import than a start may.
