@@ -234,3 +234,18 @@ def test_a_secret_is_never_shown() -> None:
     launch = read_environment({"SECRET": "hush"})
     assert "hush" not in repr(launch)
     assert "hush" not in str(launch.secret)
+
+
+@pytest.mark.parametrize("good", ["/jobs", "/a/b-c", "/~x/y.z_1"])
+def test_a_base_path_is_a_path(good: str) -> None:
+    text = f"version: 1\nbase_path: {good}\n"
+    assert parse_settings(text, "the config").base_path == good
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["jobs", "/", "/jobs/", "//x", "/../x", "/a b", "/%41", "/\u00e4", "", "/a?b", "/a#b", "/a\\n"],
+)
+def test_what_is_no_base_path_is_refused_by_name(bad: str) -> None:
+    (mistake,) = mistakes(f'version: 1\nbase_path: "{bad}"\n')
+    assert mistake.startswith("base_path: expected a path such as /jobs")

@@ -19,6 +19,9 @@ port: {port}
 # The address to listen on. 127.0.0.1 serves this machine alone; 0.0.0.0 all networks.
 # host: {host}
 
+# The path under which a proxy offers this server; it takes that off each path.
+# base_path: /jobs
+
 # How many minutes to keep jobs that are complete or failed.
 job_keep_minutes: {keep}
 

@@ -78,8 +78,8 @@ class Logout:
         token = session_of(req)
         if token:
             self._sign_in.sign_out(token)
-        resp.unset_cookie(SESSION_COOKIE, path="/", same_site="Strict")
-        render.see(resp, "/login")
+        resp.unset_cookie(SESSION_COOKIE, path=render.cookie_path(), same_site="Strict")
+        render.see(resp, url("/login"))
 
 
 def _show(
@@ -110,8 +110,8 @@ def _refresh(req: Request, target: str) -> str:
 
 def _remember(req: Request, resp: Response, begun: SignedIn) -> None:
     cookies = [
-        (SESSION_COOKIE, begun.token, SESSION_SECONDS, "/"),
-        (_MARK_COOKIE, begun.mark, _MARK_SECONDS, "/login"),
+        (SESSION_COOKIE, begun.token, SESSION_SECONDS, render.cookie_path()),
+        (_MARK_COOKIE, begun.mark, _MARK_SECONDS, url("/login")),
     ]
     for name, value, seconds, path in cookies:
         resp.set_cookie(
@@ -127,4 +127,4 @@ def _remember(req: Request, resp: Response, begun: SignedIn) -> None:
 
 def _local(target: str) -> str:
     """The page that was wanted, where it is one of this server; else the first."""
-    return target if _LOCAL.fullmatch(target) else "/"
+    return target if _LOCAL.fullmatch(target) else url("/")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -35,10 +36,25 @@ _NOTICE = "jobengine_notice"
 _NOTICE_MAX = 500
 
 
+# Where a browser finds the pages: what a proxy takes off each path (SCRIPT_NAME, PEP 3333).
+_base: ContextVar[str] = ContextVar("base", default="")
+
+
+def begin(base: str) -> None:
+    """Has the addresses in the answer to the request that now begins start with the base."""
+    _base.set(base)
+
+
 def url(path: str, **query: object) -> str:
-    """The path with a query of what is not None."""
+    """The address of a page, as the browser has it, with a query of what is not None."""
     given = {name: value for name, value in query.items() if value not in (None, "")}
-    return f"{quote(path)}?{urlencode(given)}" if given else quote(path)
+    address = _base.get() + quote(path)
+    return f"{address}?{urlencode(given)}" if given else address
+
+
+def cookie_path() -> str:
+    """The paths that get the cookies of the pages, and no other application's."""
+    return _base.get() or "/"
 
 
 @cache
@@ -108,7 +124,7 @@ def protect(resp: Response) -> None:
 
 
 def see(resp: Response, target: str, notice: str = "") -> None:
-    """Sends the browser to another page, which says the notice."""
+    """Sends the browser to another address, whose page says the notice."""
     resp.status = falcon.HTTP_303
     resp.location = target
     if notice:
@@ -116,7 +132,7 @@ def see(resp: Response, target: str, notice: str = "") -> None:
             _NOTICE,
             quote(notice[:_NOTICE_MAX]),
             max_age=60,
-            path="/",
+            path=cookie_path(),
             secure=False,
             http_only=True,
             same_site="Strict",
@@ -124,7 +140,7 @@ def see(resp: Response, target: str, notice: str = "") -> None:
 
 
 def _taken(req: Request, resp: Response) -> str:
-    resp.unset_cookie(_NOTICE, path="/", same_site="Strict")
+    resp.unset_cookie(_NOTICE, path=cookie_path(), same_site="Strict")
     (value, *_) = req.get_cookie_values(_NOTICE) or [""]
     return falcon.uri.decode(value)[:_NOTICE_MAX]
 

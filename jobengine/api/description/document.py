@@ -40,9 +40,13 @@ _COMPRESSED = problems.plain(415, "A body is taken without any Content-Encoding.
 _TOO_LARGE = problems.plain(413, "The body may have at most 16777216 bytes.")
 
 
-def build(*, keys: bool) -> dict[str, Any]:
-    """The document, for a server that asks for `keys`, or for one that believes X-Name."""
-    spec = APISpec("JobEngine", __version__, "3.1.0", info={"description": _ABOUT})
+def build(*, keys: bool, base: str = "") -> dict[str, Any]:
+    """The document, for a server that asks for `keys`, or for one that believes X-Name.
+
+    `base` is what clients write before each path.
+    """
+    servers: dict[str, Any] = {"servers": [{"url": base}]} if base else {}
+    spec = APISpec("JobEngine", __version__, "3.1.0", info={"description": _ABOUT}, **servers)
     for name, schema in _schemas().items():
         spec.components.schema(name, schema)
     for header in (*fields.ALWAYS, *fields.COUNTED, fields.RETRY_AFTER, fields.CHALLENGE):
