@@ -16,7 +16,7 @@ version: 1
 # The port to listen on.
 port: {port}
 
-# The address to listen on. 127.0.0.1 serves this machine alone; 0.0.0.0 all networks.
+# The address to listen on. 127.0.0.1 serves this machine alone; "::" all networks.
 # host: {host}
 
 # The path under which a proxy offers this server; it takes that off each path.
