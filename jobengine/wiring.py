@@ -98,13 +98,14 @@ class UseCases:
 
     def applications(self, readiness: Readiness) -> tuple[App, Site]:
         """The API alone, and the API and the pages as one."""
-        timing, most = Timing(), self._around.settings().max_body_bytes
+        timing, settings = Timing(), self._around.settings()
+        most = settings.max_body_bytes
         tracing = self._around.tracing
         before: list[Any] = [AccessLog(), timing, CheckHost(self.hosts)]
         if tracing is not None:
             before.insert(0, tracing.middleware)
         api = create_api(self._calls(), readiness, most, timing, before)
-        return api, Site(api, create_pages(self._pages(), before, most))
+        return api, Site(api, create_pages(self._pages(), before, most), settings.base_path)
 
     def control(self) -> Control | None:
         """Takes commands from processes that cannot open the database beside this one."""

@@ -47,7 +47,9 @@ if TYPE_CHECKING:
     from jobengine.tracing import OpenTelemetry
 
 # What is not about queues is taken over by a start alone.
-_AT_START = ("host", "port", "max_body_bytes", "threads", "waiters", "request_seconds")
+_AT_START = (
+    *("host", "port", "base_path", "max_body_bytes", "threads", "waiters", "request_seconds"),
+)
 
 FORKED = (
     "this process was forked after the start, and can serve nothing: "

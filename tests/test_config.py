@@ -264,3 +264,18 @@ def test_a_path_with_a_line_break_is_refused_and_not_another_file_made(name: str
 def test_levels_are_taken_without_the_end_of_their_line() -> None:
     assert read_environment({"SECRET": "s", "GIN_MODE": "release\n"}).log_level == "warning"
     assert read_environment({"SECRET": "s", "LOG_LEVEL": "debug\n"}).log_level == "debug"
+
+
+@pytest.mark.parametrize("good", ["/jobs", "/a/b-c", "/~x/y.z_1"])
+def test_a_base_path_is_a_path(good: str) -> None:
+    text = f"version: 1\nbase_path: {good}\n"
+    assert parse_settings(text, "the config").base_path == good
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["jobs", "/", "/jobs/", "//x", "/../x", "/a b", "/%41", "/\u00e4", "", "/a?b", "/a#b", "/a\\n"],
+)
+def test_what_is_no_base_path_is_refused_by_name(bad: str) -> None:
+    (mistake,) = mistakes(f'version: 1\nbase_path: "{bad}"\n')
+    assert mistake.startswith("base_path: expected a path such as /jobs")

@@ -113,7 +113,6 @@ def test_what_is_no_proper_http_is_refused_as_a_problem(
         b"\x16\x03\x01",
         b"GET http://[::1/ HTTP/1.1",
         b"GET //[/ HTTP/1.1",
-        b"GET /%zz HTTP/9.9",
     ],
 )
 def test_a_request_line_that_is_none_is_refused(server: Server, request_line: bytes) -> None:

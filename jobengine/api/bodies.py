@@ -4,6 +4,7 @@ What a field is expected to be is the description of its type, which the descrip
 the API shows as well.
 """
 
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
@@ -108,7 +109,11 @@ def _fits_content(parsed: Any) -> bool:
 
 
 def _malformed(error: Exception, body: bytes, array: bool) -> Mistake:
-    if isinstance(error, RecursionError):
+    if body[:3] == BOM_UTF8:
+        reason = "it begins with a byte order mark, send UTF-8 without one"
+    elif body[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) or b"\0" in body[:4]:
+        reason = "it is UTF-16 or UTF-32, send UTF-8"
+    elif isinstance(error, RecursionError):
         reason = "it is nested too deeply"
     elif isinstance(error, UnicodeDecodeError):
         reason = f"it is not UTF-8 (byte {error.start})"

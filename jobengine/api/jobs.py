@@ -1,6 +1,7 @@
 """The resources under /api/v1/jobs."""
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import falcon
@@ -48,7 +49,9 @@ class CreateJob:
 
 
 class NextJob:
-    """GET /api/v1/jobs/next."""
+    """GET /api/v1/jobs/next, and no HEAD, which would claim a job for nobody."""
+
+    parameters: ClassVar = {"GET": ("count", "wait")}
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -84,6 +87,7 @@ class OneJob:
     """GET, POST and DELETE /api/v1/jobs/{uid}."""
 
     takes_body = "POST"
+    parameters: ClassVar = {"POST": ("next",)}
 
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
@@ -92,6 +96,8 @@ class OneJob:
     def on_get(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job."""
         resp.data = _encode(self._jobs.get(requests.caller(req), requests.uid(uid)))
+
+    on_head = on_get
 
     def admit(self, req: Request, **_params: str) -> tuple[Caller, int]:
         """Who sends the body, with the right to, and how many jobs to claim."""
@@ -120,6 +126,7 @@ class AllJobs:
     """GET and POST /api/v1/jobs."""
 
     takes_body = "POST"
+    parameters: ClassVar = {"GET": ("limit", "cursor"), "POST": ("next",)}
 
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
@@ -151,13 +158,19 @@ class AllJobs:
             return
         if listing.next_page is not None:
             query = urlencode({"limit": limit, "cursor": listing.next_page.text()})
-            resp.append_link(f"{req.path}?{query}", "next")
+            resp.append_link(f"{req.root_path}{req.path}?{query}", "next")
         stream = _Stream(listing, caller)
         if listing.ended:
             resp.data = b"".join(stream)  # with its length known, the connection stays open
             stream.close()
         else:
             resp.stream = stream
+
+    def on_head(self, req: Request, resp: Response) -> None:
+        """As `on_get`; a list that would be streamed is closed unread."""
+        self.on_get(req, resp)
+        if isinstance(resp.stream, _Stream):
+            resp.stream.close()
 
 
 class _Stream:

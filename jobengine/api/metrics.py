@@ -45,13 +45,14 @@ class MetricsText:
         self._registry.register(_Collector(metrics, timing, log_lines_lost))
 
     def on_get(self, req: Request, resp: Response) -> None:
-        """200 with all metrics. Raises Forbidden and InvalidInput."""
+        """200 with all metrics. Raises Forbidden."""
         if not self._access.may_read_metrics(req.context.service):
             service = requests.service(req)
             raise Forbidden(f"{service!r} is not under `metrics` in the config, nor an admin")
-        requests.parameters(req)
         resp.content_type = CONTENT_TYPE_PLAIN_0_0_4
         resp.data = generate_latest(self._registry)
+
+    on_head = on_get
 
 
 class _Collector(Collector):

@@ -125,7 +125,7 @@ def handle_http_error(
 ) -> None:
     """Answers with an error of Falcon's own: no such path, no such method, a bad header."""
     if error.headers is not None:
-        resp.set_headers(error.headers)  # Allow, of a 405
+        resp.set_headers(error.headers)  # Allow of a 405, Accept-Encoding of a 415
     status = error.status_code
     _answer(resp, status, msgspec.json.encode(plain(status, error.description or "")))
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from jobengine.api import problems
+from jobengine.cli.addresses import plain
 from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import HEADERS
 from jobengine.cli.http_parser import NO_HOST, ONCE, framing_mistake, repeated
@@ -188,7 +189,7 @@ def _environ(scope: Any) -> dict[str, Any]:
         "SCRIPT_NAME": "",
         "PATH_INFO": scope.path.encode("utf-8").decode("latin-1"),
         "QUERY_STRING": scope.query_string,
-        "REMOTE_ADDR": scope.client.rpartition(":")[0],
+        "REMOTE_ADDR": plain(scope.client.rpartition(":")[0]),
         "SERVER_NAME": host,
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",

@@ -28,6 +28,8 @@ _NUMBERS = {
 _RATE = re.compile("([0-9]{1,9})/([smh])")
 # A name or an IPv4 address.
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+# What needs no escape in an address, and has one meaning in it.
+_BASE_PATH = re.compile(r"(?:/(?!\.)[A-Za-z0-9._~-]+){1,8}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -45,6 +47,7 @@ class Reader:
             "version": self._version,
             "host": self._host,
             "port": self._integer(0, 65535, default.port),
+            "base_path": self._base_path,
             "job_keep_minutes": self._integer(*_KEEP, default.job_keep_minutes),
             "job_timeout_minutes": self._integer(*_TIMEOUT, default.job_timeout_minutes),
             "max_body_bytes": self._integer(1024, 64 * 1024 * 1024, default.max_body_bytes),
@@ -94,6 +97,12 @@ class Reader:
         if isinstance(value, str) and value and " " not in value:
             return value
         self._mistake(key, "an address or a host name to listen on", value)
+        return ""
+
+    def _base_path(self, key: str, value: object) -> str:
+        if isinstance(value, str) and _BASE_PATH.fullmatch(value):
+            return value
+        self._mistake(key, "a path such as /jobs, without a slash at its end", value)
         return ""
 
     def _integer(self, low: int, high: int, default: int) -> Callable[[str, Any], int]:

@@ -16,8 +16,11 @@ version: 1
 # The port to listen on.
 port: {port}
 
-# The address to listen on. 127.0.0.1 serves this machine alone; 0.0.0.0 all networks.
+# The address to listen on. 127.0.0.1 serves this machine alone; "::" all networks.
 # host: {host}
+
+# The path under which a proxy offers this server; it takes that off each path.
+# base_path: /jobs
 
 # How many minutes to keep jobs that are complete or failed.
 job_keep_minutes: {keep}

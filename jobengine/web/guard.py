@@ -17,6 +17,8 @@ from jobengine.web.render import url
 
 SESSION_COOKIE = "jobengine_session"
 
+# The other methods do nothing here: each is answered by which of these a page takes.
+_CALLS = frozenset({"GET", "HEAD", "POST"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -45,7 +47,7 @@ class Guard:
         self, req: Request, resp: Response, resource: Any, _params: dict[str, Any]
     ) -> None:
         """Lets the call through, or answers it. Raises Forbidden."""
-        if getattr(resource, "open", False):
+        if getattr(resource, "open", False) or req.method not in _CALLS:
             return
         visitor = req.context.visitor
         if visitor is None:

@@ -44,6 +44,8 @@ class Login:
             refresh = "" if again else _refresh(req, target)
             _show(req, resp, target, refresh=refresh)
 
+    on_head = on_get
+
     def on_post(self, req: Request, resp: Response) -> None:
         """303 to the page that was wanted, or the form with 401 or 429."""
         form = forms.body(req, _FORM_BYTES_MAX)
@@ -77,8 +79,8 @@ class Logout:
         token = session_of(req)
         if token:
             self._sign_in.sign_out(token)
-        resp.unset_cookie(SESSION_COOKIE, path="/", same_site="Strict")
-        render.see(resp, "/login")
+        resp.unset_cookie(SESSION_COOKIE, path=render.cookie_path(), same_site="Strict")
+        render.see(resp, url("/login"))
 
 
 def _show(
@@ -109,8 +111,8 @@ def _refresh(req: Request, target: str) -> str:
 
 def _remember(req: Request, resp: Response, begun: SignedIn) -> None:
     cookies = [
-        (SESSION_COOKIE, begun.token, SESSION_SECONDS, "/"),
-        (_MARK_COOKIE, begun.mark, _MARK_SECONDS, "/login"),
+        (SESSION_COOKIE, begun.token, SESSION_SECONDS, render.cookie_path()),
+        (_MARK_COOKIE, begun.mark, _MARK_SECONDS, url("/login")),
     ]
     for name, value, seconds, path in cookies:
         resp.set_cookie(
@@ -126,4 +128,4 @@ def _remember(req: Request, resp: Response, begun: SignedIn) -> None:
 
 def _local(target: str) -> str:
     """The page that was wanted, where it is one of this server; else the first."""
-    return target if _LOCAL.fullmatch(target) else "/"
+    return target if _LOCAL.fullmatch(target) else url("/")

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -36,10 +37,25 @@ _NOTICE = "jobengine_notice"
 _NOTICE_MAX = 500
 
 
+# Where a browser finds the pages: what a proxy takes off each path (SCRIPT_NAME, PEP 3333).
+_base: ContextVar[str] = ContextVar("base", default="")
+
+
+def begin(base: str) -> None:
+    """Has the addresses in the answer to the request that now begins start with the base."""
+    _base.set(base)
+
+
 def url(path: str, **query: object) -> str:
-    """The path with a query of what is not None."""
+    """The address of a page, as the browser has it, with a query of what is not None."""
     given = {name: value for name, value in query.items() if value not in (None, "")}
-    return f"{quote(path)}?{urlencode(given)}" if given else quote(path)
+    address = _base.get() + quote(path)
+    return f"{address}?{urlencode(given)}" if given else address
+
+
+def cookie_path() -> str:
+    """The paths that get the cookies of the pages, and no other application's."""
+    return _base.get() or "/"
 
 
 @cache
@@ -109,7 +125,7 @@ def protect(resp: Response) -> None:
 
 
 def see(resp: Response, target: str, notice: str = "") -> None:
-    """Sends the browser to another page, which says the notice."""
+    """Sends the browser to another address, whose page says the notice."""
     resp.status = falcon.HTTP_303
     resp.location = target
     if notice:
@@ -117,7 +133,7 @@ def see(resp: Response, target: str, notice: str = "") -> None:
             _NOTICE,
             quote(notice[:_NOTICE_MAX], safe=""),
             max_age=60,
-            path="/",
+            path=cookie_path(),
             secure=False,
             http_only=True,
             same_site="Strict",
@@ -128,7 +144,7 @@ def _taken(req: Request, resp: Response) -> str:
     value = cookie(req, _NOTICE)
     if not value:
         return ""
-    resp.unset_cookie(_NOTICE, path="/", same_site="Strict")
+    resp.unset_cookie(_NOTICE, path=cookie_path(), same_site="Strict")
     return falcon.uri.decode(value, unquote_plus=False)[:_NOTICE_MAX]
 
 
@@ -152,3 +168,5 @@ class Static:
         fresh = req.get_param("v") == tag
         resp.set_header("Cache-Control", _FOR_EVER if fresh else "no-cache")
         resp.set_header("X-Content-Type-Options", "nosniff")
+
+    on_head = on_get
