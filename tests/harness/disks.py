@@ -12,8 +12,6 @@ from typing import Any
 
 import pytest
 
-_SOURCE = Path(__file__).with_name("bad_disk.c")
-
 
 class BadDisk:
     """A disk for a server process that fails its calls on command."""
@@ -21,7 +19,7 @@ class BadDisk:
     def __init__(self, folder: Path) -> None:
         """Skips the test where there is no C compiler, or no LD_PRELOAD."""
         self._orders = folder / "bad_disk_orders"
-        self.env: Any = {"LD_PRELOAD": str(_library()), "BAD_DISK": str(self._orders)}
+        self.env: Any = {"LD_PRELOAD": str(preloaded("bad_disk")), "BAD_DISK": str(self._orders)}
 
     def fail(self, call: str, name: str, ending: str) -> None:
         """Has the call ("fsync", "pwrite") fail from now on, with the error of that name."""
@@ -35,24 +33,16 @@ class BadDisk:
 
 
 @cache
-def _library() -> Path:
+def preloaded(name: str) -> Path:
+    """The library of a C file in this folder; skips the test where it cannot be preloaded."""
     compiler = shutil.which("cc")
     if compiler is None or not Path("/proc/self/fd").exists():
-        pytest.skip("a disk that fails on command needs Linux and a C compiler")
-    folder = Path(tempfile.mkdtemp(prefix="bad-disk-"))
+        pytest.skip("a disk that stands in for another needs Linux and a C compiler")
+    folder = Path(tempfile.mkdtemp(prefix="preloaded-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    library = folder / "bad_disk.so"
-    command: list[str | Path] = [
-        compiler,
-        "-shared",
-        "-fPIC",
-        "-O2",
-        "-o",
-        library,
-        _SOURCE,
-        "-ldl",
-    ]
-    subprocess.run(command, check=True)
+    library, source = folder / f"{name}.so", Path(__file__).with_name(f"{name}.c")
+    options: list[str | Path] = ["-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"]
+    subprocess.run([compiler, *options], check=True)
     return library
 
 
