@@ -20,7 +20,8 @@ from tests.test_backup import succeeded
 NEW = "a new secret"
 CUTS = int(os.environ.get("CUTS", "100"))
 # Kinds of cuts, by what the process was writing.
-ANYWHERE, CHECKPOINT, NAMES = "anywhere", "checkpoint", "names"
+ANYWHERE, CHECKPOINT, NAMES, FIRST = "anywhere", "checkpoint", "names", "first start"
+TURNS = (ANYWHERE, CHECKPOINT, NAMES, CHECKPOINT, FIRST, CHECKPOINT, ANYWHERE, CHECKPOINT)
 
 
 class State(NamedTuple):
@@ -125,15 +126,14 @@ class Cut(NamedTuple):
 def moments(session: Session, records: list[tuple[int, Record]], cuts: int) -> Iterator[Cut]:
     """Moments all over a trace, in order: half of them in checkpoints or among changed names."""
     dice = random.Random(cuts)
-    kinds: dict[str, Callable[[Record], bool]] = {
-        ANYWHERE: lambda _: True,
-        CHECKPOINT: lambda each: each.call == "w" and each.path.endswith(".queuedb"),
-        NAMES: lambda each: each.call in "cru",
+    first = session.acknowledged[1][0]
+    kinds: dict[str, Callable[[int, Record], bool]] = {
+        ANYWHERE: lambda *_: True,
+        CHECKPOINT: lambda _, each: each.call == "w" and each.path.endswith(".queuedb"),
+        NAMES: lambda _, each: each.call in "cru",
+        FIRST: lambda position, _: position < first,
     }
-    places = {
-        kind: [position for position, record in records if fits(record)]
-        for kind, fits in kinds.items()
-    }
+    places = {kind: [at for at, each in records if fits(at, each)] for kind, fits in kinds.items()}
     kinds_of_cuts = [
         (ANYWHERE, CHECKPOINT, ANYWHERE, CHECKPOINT, NAMES)[n % 5] for n in range(cuts)
     ]

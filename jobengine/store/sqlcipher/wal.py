@@ -42,6 +42,7 @@ class Log:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self.header = file.read(_HEADER.size)
+        self.is_sound = False
         self.length = 0
         if len(self.header) == _HEADER.size:
             self._read_header()
@@ -62,6 +63,8 @@ class Log:
 
     def frames(self) -> Iterator[Frame]:
         """Those before the first whose checksum is wrong; not all of them need be committed."""
+        if not self.is_sound:
+            return
         sums = self._sums
         self._file.seek(_HEADER.size)
         for _ in range(self.length):
@@ -87,10 +90,6 @@ class Log:
         _number, size, *rest = _FRAME.unpack(head)
         return size > 0 and tuple(rest[:2]) == self._salts
 
-    def was_begun_anew(self) -> bool:
-        """Whether a server has begun it anew since; it writes the header first."""
-        return os.pread(self._file.fileno(), _HEADER.size, 0) != self.header
-
 
 def damage_of_log(database: Path, tell: Tell = lambda *_: None) -> list[str]:
     """What is wrong with the -wal of a database, which need not have one.
@@ -98,29 +97,39 @@ def damage_of_log(database: Path, tell: Tell = lambda *_: None) -> list[str]:
     A flaw in the last commit looks as if that had been cut off, which is no damage.
     """
     path = beside(database, "-wal")
-    with suppress(FileNotFoundError), path.open("rb", _BUFFER_BYTES) as file:
-        while True:
-            file.seek(0)
-            log = Log(file)
-            damage = _damage(path, log, tell)
-            if not damage or not log.was_begun_anew():
-                return damage
+    found, before = _break(path, tell), None
+    while found is not None:
+        if before is not None and found.place == before.place:
+            return [found.sentence]
+        # A server may have been writing there: then it is not there again.
+        found, before = _break(path, tell), found
     return []
 
 
-def _damage(path: Path, log: Log, tell: Tell) -> list[str]:
-    if not log.length:
-        return []
-    if not log.is_sound:
-        return [f"{path}: its header is damaged, so none of its {log.length} pages is read"]
-    sound = 0
-    for sound, _ in enumerate(log.frames(), start=1):
-        if sound % _STEP_FRAMES == 0:
-            tell(_WHAT, sound, log.length)
-    lost = log.commits_from(sound)
-    if lost <= _UNFINISHED:
-        return []  # the end: behind it lies what an earlier round of the log left
-    return [f"{path}: the page at place {sound + 1} is damaged, so {lost} commits are not read"]
+class _Break(NamedTuple):
+    """Where a log breaks off before its end."""
+
+    place: tuple[bytes, int]  # the log's header, and the frame
+    sentence: str
+
+
+def _break(path: Path, tell: Tell) -> _Break | None:
+    try:
+        file = path.open("rb", _BUFFER_BYTES)
+    except FileNotFoundError:
+        return None
+    with file:
+        log, sound = Log(file), 0
+        for sound, _ in enumerate(log.frames(), start=1):
+            if sound % _STEP_FRAMES == 0:
+                tell(_WHAT, sound, log.length)
+        lost = log.commits_from(sound)
+    what = f"the page at place {sound + 1} is damaged, so {lost} commits are not read"
+    if log.length and not log.is_sound:
+        what = f"its header is damaged, so none of its {log.length} pages is read"
+    elif lost <= _UNFINISHED:
+        return None  # the end: behind it lies what an earlier round of the log left
+    return _Break((log.header, sound), f"{path}: {what}")
 
 
 def newest_page(database: Path, number: int) -> bytes | None:
@@ -152,6 +161,4 @@ def pages_in_log(database: Path, wanted: Collection[int]) -> set[int]:
 
 def _frames(database: Path) -> Iterator[Frame]:
     with suppress(FileNotFoundError), beside(database, "-wal").open("rb", _BUFFER_BYTES) as file:
-        log = Log(file)
-        if log.length and log.is_sound:
-            yield from log.frames()
+        yield from Log(file).frames()
