@@ -20,8 +20,8 @@ from tests.test_backup import succeeded
 NEW = "a new secret"
 CUTS = int(os.environ.get("CUTS", "100"))
 # Kinds of cuts, by what the process was writing.
-ANYWHERE, CHECKPOINT, NAMES, FIRST = "anywhere", "checkpoint", "names", "first start"
-TURNS = (ANYWHERE, CHECKPOINT, NAMES, CHECKPOINT, FIRST, CHECKPOINT, ANYWHERE, CHECKPOINT)
+ANYWHERE, CHECKPOINT, NAMES, MAKING = "anywhere", "checkpoint", "names", "making the file"
+TURNS = (ANYWHERE, CHECKPOINT, NAMES, CHECKPOINT, MAKING, CHECKPOINT, ANYWHERE, CHECKPOINT)
 
 
 class State(NamedTuple):
@@ -126,12 +126,12 @@ class Cut(NamedTuple):
 def moments(session: Session, records: list[tuple[int, Record]], cuts: int) -> Iterator[Cut]:
     """Moments all over a trace, in order: half of them in checkpoints or among changed names."""
     dice = random.Random(cuts)
-    first = session.acknowledged[1][0]
+    begun = next(at for at, each in records if each.call == "c" and each.path.endswith("-wal"))
     kinds: dict[str, Callable[[int, Record], bool]] = {
         ANYWHERE: lambda *_: True,
         CHECKPOINT: lambda _, each: each.call == "w" and each.path.endswith(".queuedb"),
         NAMES: lambda _, each: each.call in "cru",
-        FIRST: lambda position, _: position < first,
+        MAKING: lambda position, _: position <= begun,
     }
     places = {kind: [at for at, each in records if fits(at, each)] for kind, fits in kinds.items()}
     kinds_of_cuts = [
