@@ -1,5 +1,6 @@
 """Which kind of database a place names, and what is done with a whole one."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -20,6 +21,11 @@ def open_database(place: Path | DatabaseUrl, secret: bytes, use: Use = Use.SERVE
     from jobengine.store.postgresql.database import PostgresDatabase
 
     return PostgresDatabase(place, secret, use)
+
+
+def is_read_only(place: Path | DatabaseUrl) -> bool:
+    """Whether a file is in a folder that this process cannot write to: a snapshot, mounted."""
+    return isinstance(place, Path) and not os.access(place.parent, os.W_OK)
 
 
 def check_database(place: Path | DatabaseUrl, secret: bytes, tell: Tell) -> Findings:

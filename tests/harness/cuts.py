@@ -71,44 +71,48 @@ class _File:
         return bytes(image)
 
 
+_NONE = _File()
+
+
 class Disk:
     """What was written to a folder, and what of it is on disk."""
 
     def __init__(self) -> None:
-        self._files: dict[int, _File] = {}
-        self._names: dict[str, int] = {}
-        self._since: list[Record] = []
+        self._files: dict[int, _File] = {}  # a number is given again, once its file is gone
+        self._names: dict[str, _File] = {}
+        self._since: list[tuple[Record, _File]] = []
 
     def do(self, record: Record) -> None:
         """The next call."""
         if record.path.endswith(_VOLATILE):
             return
-        if record.call in "cur":
-            self._since.append(record)
         if record.call == "c":
             self._files[record.inode] = _File()
+        file = self._files.get(record.inode, _NONE)
+        if record.call in "cur":
+            self._since.append((record, file))
         elif record.call in "wt":
-            self._files[record.inode].since.append(record)
-        elif record.call == "s" and record.inode in self._files:
-            self._files[record.inode] = _File(self._files[record.inode].written())
-        elif record.call == "s":
+            file.since.append(record)
+        elif file is not _NONE:
+            file.synced, file.since = file.written(), []
+        else:  # the folder
             for each in self._since:
-                _name(self._names, each)
+                _name(self._names, *each)
             self._since = []
 
     def cut(self, dice: random.Random, folder: Path) -> None:
         """Writes what the disk may hold after a power cut at this moment into another folder."""
         names, share = dict(self._names), dice.choice((0.0, 0.5, 1.0))
-        for record in self._since:
+        for each in self._since:
             if dice.random() < share:
-                _name(names, record)
-        for name, inode in names.items():
-            (folder / Path(name).name).write_bytes(_survives(self._files[inode], dice))
+                _name(names, *each)
+        for name, file in names.items():
+            (folder / Path(name).name).write_bytes(_survives(file, dice))
 
 
-def _name(names: dict[str, int], record: Record) -> None:
+def _name(names: dict[str, _File], record: Record, file: _File) -> None:
     if record.call == "c":
-        names[record.path] = record.inode
+        names[record.path] = file
     elif record.call == "u":
         names.pop(record.path, None)
     elif record.path in names:

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,28 @@ def preloaded(name: str) -> Path:
     return library
 
 
+def _mount(*arguments: str | Path) -> None:
+    """Skips the test where nothing may be mounted."""
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+
+
+@contextmanager
+def mounted_read_only(folder: Path, place: Path) -> Iterator[Path]:
+    """The folder at another place, where nothing can be written.
+
+    Skips the test where it may not be mounted.
+    """
+    place.mkdir()
+    _mount("--bind", folder, place)
+    try:
+        _mount("-o", "remount,bind,ro", place)
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
 class SmallDisk:
     """A file system of its own in memory, of a few megabytes."""
 
@@ -53,15 +77,7 @@ class SmallDisk:
         """Skips the test where it may not be mounted."""
         self.folder = folder
         folder.mkdir()
-        options = f"size={megabytes}m,mode=0700"
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if mounted.returncode != 0:
-            pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+        _mount("-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", folder)
         self._filler = folder / "filler"
 
     def fill(self) -> None:

@@ -110,7 +110,9 @@ class CipherFile:
         backup, is left without a -wal and a -shm beside it; so is one that is known to be
         at rest, without a log.
         """
-        connection = self.connect(_AT_REST) if at_rest else self.connect_to_read()
+        served = beside(self.path, ".lock").exists() or log_bytes(self.path) > 0
+        at_rest = at_rest or not served
+        connection = self.connect(_AT_REST) if at_rest else self.connect_to_look("?mode=ro")
         try:
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -118,18 +120,17 @@ class CipherFile:
         finally:
             connection.close()
 
-    def connect_to_read(self) -> Any:
-        """A connection that changes nothing, also on a medium that cannot be written.
+    def connect_to_look(self, options: str = "") -> Any:
+        """A connection that is not to change anything, also on a medium that cannot be written.
 
         Raises sqlcipher's errors.
         """
-        if not beside(self.path, ".lock").exists() and not log_bytes(self.path):
-            return self.connect(_AT_REST)
         try:
-            return self.connect("?mode=ro")
+            return self.connect(options)
         except sqlcipher.Error as error:
             if getattr(error, "sqlite_errorcode", 0) & _PRIMARY not in _NO_SHM:
                 raise
+        # No -shm can be made there, and so no server is there either.
         if not log_bytes(self.path):
             return self.connect(_AT_REST)
         return self.connect(_LOG_AT_REST, _EXCLUSIVE)
