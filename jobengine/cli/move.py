@@ -14,9 +14,9 @@ from jobengine.config.settings import URL_FORM, DatabaseUrl
 from jobengine.domain.errors import CannotOpen, ConfigRefused, ContentDamaged, Unavailable
 from jobengine.store.database import Database, Use
 from jobengine.store.failures import original
-from jobengine.store.migrate import has_tables, upgrade
+from jobengine.store.migrate import has_tables, is_current, upgrade
 from jobengine.store.move import Move
-from jobengine.store.opening import open_database
+from jobengine.store.opening import is_read_only, open_database
 
 
 @click.command(
@@ -91,14 +91,21 @@ def _place(to: str) -> Path | DatabaseUrl:
 def _open(
     place: Path | DatabaseUrl, secret: bytes, open_: ExitStack, *, there: bool = False
 ) -> Database:
-    """Opens it on the newest schema; `there` refuses one that JobEngine has never used."""
+    """Opens it on the newest schema; `there` refuses one that JobEngine has never used.
+
+    What is there need only be read, and nobody else writes to a medium that is read-only.
+    """
     if there and isinstance(place, Path) and not place.exists():
         raise CannotOpen(f"{place} is not there: nothing to move")
-    database = open_database(place, secret, Use.ALONE)
+    use = Use.LOOK if there and is_read_only(place) else Use.ALONE
+    database = open_database(place, secret, use)
     open_.enter_context(closing(database))
     if there and not has_tables(database):
         raise CannotOpen(f"{database.place} holds no queues and jobs: nothing to move")
-    upgrade(database)
+    if use is Use.ALONE:
+        upgrade(database)
+    else:
+        is_current(database)  # or it is refused: its schema cannot be brought up to date
     return database
 
 

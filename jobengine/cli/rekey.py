@@ -13,6 +13,7 @@ from jobengine.config.environment import read_environment, read_secret
 from jobengine.config.settings import Secret
 from jobengine.domain.errors import ConfigRefused
 from jobengine.store.opening import rekey_database
+from jobengine.store.secret_forms import forms
 
 _NAME = "NEW_SECRET"
 
@@ -56,12 +57,12 @@ def rekey(db: Path | None, database_url: str | None) -> None:
     env = take_environment()
     launch = read_environment(env, database=db, url=database_url)
     new = _new_secret(env)
-    if new == launch.secret:
+    if launch.secret.value in (new.value, forms(new.value)[0]):
         raise ConfigRefused("the environment", [f"{_NAME}: expected another than SECRET"])
     with Bars() as bars:
         found = rekey_database(launch.database, launch.secret.value, new.value, bars)
     if found is None:
-        click.echo("the new SECRET opens the database, and the old one does not: nothing to do")
+        click.echo("the database is under the new SECRET already: nothing to do")
     else:
         click.echo(f"{found.jobs:,} jobs in {found.queues:,} queue(s) are under the new SECRET now")
 

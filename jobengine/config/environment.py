@@ -89,19 +89,19 @@ def database_place(env: Mapping[str, str], mistakes: list[str]) -> Path | Databa
 
 
 def read_secret(env: Mapping[str, str], name: str = "SECRET") -> Secret:
-    """SECRET, or what the file SECRET_FILE holds without its last line's end.
+    """SECRET, or what the file SECRET_FILE holds.
 
-    Any text will do. `name` is another variable to take, with its `_FILE`. Raises
-    SecretMissing.
+    Any text will do; whoever derives a key ignores the end of its last line. `name` is another
+    variable to take, with its `_FILE`. Raises SecretMissing.
     """
     value = os.fsencode(env.get(name) or "")
     path = env.get(f"{name}_FILE")
     if not value and path:
         try:
-            value = Path(path).read_bytes().removesuffix(b"\n").removesuffix(b"\r")
+            value = Path(path).read_bytes()
         except OSError as error:
             raise SecretMissing(f"{name}_FILE {path} cannot be read: {error.strerror}") from error
-        if not value:
+        if value in (b"", b"\n", b"\r", b"\r\n"):
             raise SecretMissing(f"{name}_FILE {path} is empty: expected the secret in it")
     if not value:
         raise SecretMissing(_HOW_TO_SET.replace("SECRET", name))

@@ -1,5 +1,6 @@
 """Which kind of database a place names, and what is done with a whole one."""
 
+import os
 from contextlib import closing
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def _own(file: SqlcipherFile) -> SqlcipherFile:
         file.close()
         raise
     return file
+
+
+def is_read_only(place: Path | DatabaseUrl) -> bool:
+    """Whether a file is in a folder that this process cannot write to: a snapshot, mounted."""
+    return isinstance(place, Path) and not os.access(place.parent, os.W_OK)
 
 
 def check_database(place: Path | DatabaseUrl, secret: bytes, tell: Tell) -> Findings:

@@ -91,7 +91,8 @@ def _start(
 ) -> Command:
     given, out, err = (_nameless() for _ in range(3))
     os.pwrite(given, stdin.encode(), 0)
-    process = zygote().fork(list(arguments), {**os.environ, **env}, clock, (given, out, err))
+    forks = zygote(env.get("LD_PRELOAD", ""))
+    process = forks.fork(list(arguments), {**os.environ, **env}, clock, (given, out, err))
     os.close(given)
     return Command(arguments, process, out, err)
 

@@ -6,13 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-
-_SOURCE = Path(__file__).with_name("bad_disk.c")
 
 
 class BadDisk:
@@ -21,7 +21,7 @@ class BadDisk:
     def __init__(self, folder: Path) -> None:
         """Skips the test where there is no C compiler, or no LD_PRELOAD."""
         self._orders = folder / "bad_disk_orders"
-        self.env: Any = {"LD_PRELOAD": str(_library()), "BAD_DISK": str(self._orders)}
+        self.env: Any = {"LD_PRELOAD": str(preloaded("bad_disk")), "BAD_DISK": str(self._orders)}
 
     def fail(self, call: str, name: str, ending: str) -> None:
         """Has the call ("fsync", "pwrite") fail from now on, with the error of that name."""
@@ -35,25 +35,39 @@ class BadDisk:
 
 
 @cache
-def _library() -> Path:
+def preloaded(name: str) -> Path:
+    """The library of a C file in this folder; skips the test where it cannot be preloaded."""
     compiler = shutil.which("cc")
     if compiler is None or not Path("/proc/self/fd").exists():
-        pytest.skip("a disk that fails on command needs Linux and a C compiler")
-    folder = Path(tempfile.mkdtemp(prefix="bad-disk-"))
+        pytest.skip("a disk that stands in for another needs Linux and a C compiler")
+    folder = Path(tempfile.mkdtemp(prefix="preloaded-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    library = folder / "bad_disk.so"
-    command: list[str | Path] = [
-        compiler,
-        "-shared",
-        "-fPIC",
-        "-O2",
-        "-o",
-        library,
-        _SOURCE,
-        "-ldl",
-    ]
-    subprocess.run(command, check=True)
+    library, source = folder / f"{name}.so", Path(__file__).with_name(f"{name}.c")
+    options: list[str | Path] = ["-shared", "-fPIC", "-O2", "-o", library, source, "-ldl"]
+    subprocess.run([compiler, *options], check=True)
     return library
+
+
+def _mount(*arguments: str | Path) -> None:
+    """Skips the test where nothing may be mounted."""
+    done = subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()}")
+
+
+@contextmanager
+def mounted_read_only(folder: Path, place: Path) -> Iterator[Path]:
+    """The folder at another place, where nothing can be written.
+
+    Skips the test where it may not be mounted.
+    """
+    place.mkdir()
+    _mount("--bind", folder, place)
+    try:
+        _mount("-o", "remount,bind,ro", place)
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 class SmallDisk:
@@ -63,15 +77,7 @@ class SmallDisk:
         """Skips the test where it may not be mounted."""
         self.folder = folder
         folder.mkdir()
-        options = f"size={megabytes}m,mode=0700"
-        mounted = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if mounted.returncode != 0:
-            pytest.skip(f"a small file system cannot be mounted here: {mounted.stderr.strip()}")
+        _mount("-t", "tmpfs", "-o", f"size={megabytes}m,mode=0700", "tmpfs", folder)
         self._filler = folder / "filler"
 
     def fill(self) -> None:

@@ -157,6 +157,9 @@ def _become(order: dict[str, Any], standard: list[int]) -> NoReturn:
         os.dup2(given, number)
         os.close(given)
     sys.stdin = os.fdopen(0)
+    if "RUN_AS" in os.environ:
+        os.setgroups([])
+        os.setuid(int(os.environ["RUN_AS"]))
     code = 1
     try:
         main(order["arguments"], order["clock"] and FileClock(Path(order["clock"])))
@@ -172,6 +175,7 @@ def _become(order: dict[str, Any], standard: list[int]) -> NoReturn:
 
 
 if __name__ == "__main__":
+    import click._termui_impl as bars
     import falcon
 
     import jobengine.cli.main
@@ -183,6 +187,7 @@ if __name__ == "__main__":
     import jobengine.store.sqlcipher.integrity
 
     assert jobengine.store.sqlcipher.copies
+    assert bars  # imported by those who may not read this Python any more
     falcon.App()  # the first one of a process reads the machine's types of media
     cheap.make_cheap(Path(sys.argv[2]))
     _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -7,38 +7,60 @@ the other as well, so that either SECRET opens both.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import Connection, Row, inspect, select
 
 from jobengine.domain.errors import CannotOpen, StoreFailed
 from jobengine.store.postgresql.sealed import SealedContents
 from jobengine.store.postgresql.sealed import master_key as derive
+from jobengine.store.secret_forms import OLD_FORM, forms
 from jobengine.store.tables.models import master_key
+
+_log = structlog.get_logger(component="store")
 
 
 class Keys:
     """Finds the keys of one SECRET. Derives each once, which takes 200 ms."""
 
     def __init__(self, secret: bytes, place: str) -> None:
-        self._secret = secret
+        self._forms = forms(secret)
         self._place = place
-        self._derived: dict[bytes, bytes] = {}
+        self._derived: dict[tuple[bytes, bytes], bytes] = {}
+        self._has_warned = False
 
     def derive(self, salt: bytes) -> bytes:
-        """The key that the SECRET makes with the salt."""
-        if salt not in self._derived:
-            self._derived[salt] = derive(self._secret, salt)
-        return self._derived[salt]
+        """The key that the SECRET makes with the salt of what is new."""
+        return self._derive(self._forms[0], salt)
 
     def makes(self, row: Row[Any]) -> bool:
         """Whether the key in the row is made of the SECRET."""
-        return SealedContents({row.id: self.derive(row.salt)}).opens(row.canary)
+        return self._of(row) is not None
+
+    def _derive(self, form: bytes, salt: bytes) -> bytes:
+        if (form, salt) not in self._derived:
+            self._derived[form, salt] = derive(form, salt)
+        return self._derived[form, salt]
+
+    def _of(self, row: Row[Any]) -> bytes | None:
+        """The key in the row, where it is made of the SECRET."""
+        for form in self._forms:
+            key = self._derive(form, row.salt)
+            if SealedContents({row.id: key}).opens(row.canary):
+                self._warn(form)
+                return key
+        return None
+
+    def _warn(self, form: bytes) -> None:
+        if form != self._forms[0] and not self._has_warned:
+            self._has_warned = True
+            _log.warning(OLD_FORM, database=self._place)
 
     def all(self, rows: Sequence[Row[Any]]) -> dict[int, bytes]:
         """All keys, by their ids; none where there are no rows.
 
         Raises CannotOpen where the SECRET does not open every one.
         """
-        keys = {row.id: self.derive(row.salt) for row in rows if self.makes(row)}
+        keys = {row.id: key for row in rows if (key := self._of(row)) is not None}
         if rows and not keys:
             raise CannotOpen(
                 f"SECRET does not open {self._place}: it is not the SECRET that its jobs were "

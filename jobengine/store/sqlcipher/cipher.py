@@ -13,21 +13,36 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import structlog
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.domain.errors import CannotOpen
+from jobengine.store.secret_forms import OLD_FORM, forms
 from jobengine.store.sqlcipher.files import beside, log_bytes
+from jobengine.store.sqlcipher.first_page import (
+    KEY_BYTES,
+    SALT_BYTES,
+    first_pages,
+    verifies,
+    was_never_complete,
+)
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
-_SALT_BYTES = 16
-# SQLCipher 4's defaults (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
+# SQLCipher 4's default (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
 _KDF_ITERATIONS = 256_000
-_KEY_BYTES = 32
 # How long a connection waits for a lock that another holds: only a checkpoint and a
 # recovery after a crash ever hold one, for milliseconds.
 _BUSY_SECONDS = 10
 # A file that nobody writes, and that nothing is written beside, the -shm included.
 _AT_REST = "?mode=ro&immutable=1"
+# The same with its log read, whose index is kept in memory: an exclusive connection needs no
+# -shm, and on this VFS no lock either, which a read-only file does not give.
+_LOG_AT_REST = "?mode=ro&vfs=unix-none"
+_EXCLUSIVE = "PRAGMA locking_mode = EXCLUSIVE"
+_NO_SHM = (sqlcipher.SQLITE_CANTOPEN, sqlcipher.SQLITE_READONLY)
+_PRIMARY = 0xFF  # the part of an error's code that says its kind
+
+_log = structlog.get_logger(component="store")
 
 
 class CipherFile:
@@ -41,13 +56,11 @@ class CipherFile:
         self.path = path
         salt = self._salt()
         self.is_new = salt is None
-        salt = salt or os.urandom(_SALT_BYTES)
-        key = hashlib.pbkdf2_hmac("sha512", secret, salt, _KDF_ITERATIONS, _KEY_BYTES)
+        salt = salt or os.urandom(SALT_BYTES)
+        key = _key(forms(secret)[0], salt) if self.is_new else self._fitting_key(secret, salt)
         self._key = key
         # hex digits only: no quoting, whatever the SECRET is
         self._raw_key = f"x'{key.hex()}{salt.hex()}'"
-        if not self.is_new:
-            self._check_key()
 
     def at(self, path: Path) -> "CipherFile":
         """Another file of the same key and salt: a copy of this one."""
@@ -60,8 +73,11 @@ class CipherFile:
         """A key for something else that whoever has the SECRET can make."""
         return hmac.digest(self._key, purpose, "sha256")
 
-    def connect(self, options: str = "") -> Any:
-        """A connection that may write. Raises sqlcipher's errors."""
+    def connect(self, options: str = "", *first: str) -> Any:
+        """A connection that may write; `first` are the statements before it reads the file.
+
+        Raises sqlcipher's errors.
+        """
         connection = sqlcipher.connect(
             f"file://{quote(os.fsencode(self.path.absolute()))}{options}",
             uri=True,
@@ -73,6 +89,11 @@ class CipherFile:
             connection.execute("PRAGMA cipher_log_level = NONE")
             connection.execute(f'PRAGMA key = "{self._raw_key}"')
             connection.execute("PRAGMA temp_store = MEMORY")
+            # On macOS fsync leaves what was written in the disk's cache; elsewhere they do nothing.
+            connection.execute("PRAGMA fullfsync = ON")
+            connection.execute("PRAGMA checkpoint_fullfsync = ON")
+            for statement in first:
+                connection.execute(statement)
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         except sqlcipher.Error:
             connection.close()
@@ -90,7 +111,8 @@ class CipherFile:
         at rest, without a log.
         """
         served = beside(self.path, ".lock").exists() or log_bytes(self.path) > 0
-        connection = self.connect("?mode=ro" if served and not at_rest else _AT_REST)
+        at_rest = at_rest or not served
+        connection = self.connect(_AT_REST) if at_rest else self.connect_to_look("?mode=ro")
         try:
             connection.execute("BEGIN")
             connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -98,11 +120,28 @@ class CipherFile:
         finally:
             connection.close()
 
+    def connect_to_look(self, options: str = "") -> Any:
+        """A connection that is not to change anything, also on a medium that cannot be written.
+
+        Raises sqlcipher's errors.
+        """
+        try:
+            return self.connect(options)
+        except sqlcipher.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) & _PRIMARY not in _NO_SHM:
+                raise
+        # No -shm can be made there, and so no server is there either.
+        if not log_bytes(self.path):
+            return self.connect(_AT_REST)
+        return self.connect(_LOG_AT_REST, _EXCLUSIVE)
+
     def _salt(self) -> bytes | None:
         """The salt that SQLCipher keeps in the first 16 bytes; None for a new file."""
         try:
             with self.path.open("rb") as file:
-                head = file.read(_SALT_BYTES)
+                head = file.read(SALT_BYTES)
+            if was_never_complete(self.path):
+                return None
         except FileNotFoundError:
             head = b""
         except OSError as error:
@@ -112,7 +151,7 @@ class CipherFile:
                 f"{self.path} is a plain, unencrypted SQLite database: JobEngine opens "
                 "encrypted ones only. Set DB_PATH to another file."
             )
-        if 0 < len(head) < _SALT_BYTES:
+        if 0 < len(head) < SALT_BYTES:
             raise CannotOpen(f"{self.path} is no JobEngine database: it is too short to be one")
         if not head and log_bytes(self.path):
             raise CannotOpen(
@@ -121,23 +160,28 @@ class CipherFile:
             )
         return head or None
 
-    def _check_key(self) -> None:
-        """Tries the key on a connection that cannot touch the file or its log.
+    def _fitting_key(self, secret: bytes, salt: bytes) -> bytes:
+        """The key that opens the file, without SQLite: its connections change files.
 
-        Closing an ordinary connection with a wrong key would checkpoint, and so
-        destroy, what a crash left in the -wal.
+        Closing one with a wrong key would checkpoint, and so destroy, what a crash left in
+        the -wal.
         """
-        try:
-            self.connect(_AT_REST).close()
-        except sqlcipher.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlcipher.SQLITE_CORRUPT:
-                # The first page was decrypted, so the SECRET is right: a checkpoint was cut
-                # off, and what the file lacks is in the -wal, which is not read here.
-                return
-            raise CannotOpen(
-                f"SECRET does not open {self.path}: it is not the SECRET that the file was "
-                "made with, or the file is damaged. Nothing was changed."
-            ) from error
+        keys: dict[bytes, bytes] = {}
+        for page in first_pages(self.path):
+            for form in forms(secret):
+                key = keys[form] = keys.get(form) or _key(form, salt)
+                if verifies(page, key, salt):
+                    if form != forms(secret)[0]:
+                        _log.warning(OLD_FORM, database=str(self.path))
+                    return key
+        raise CannotOpen(
+            f"SECRET does not open {self.path}: it is not the SECRET that the file was "
+            "made with, or the file is damaged. Nothing was changed."
+        )
+
+
+def _key(secret: bytes, salt: bytes) -> bytes:
+    return hashlib.pbkdf2_hmac("sha512", secret, salt, _KDF_ITERATIONS, KEY_BYTES)
 
 
 def assert_encrypted(path: Path) -> None:

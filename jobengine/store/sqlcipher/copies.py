@@ -14,6 +14,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from jobengine.domain.errors import CannotOpen, ConfigRefused
 from jobengine.store.findings import Findings, Tell
 from jobengine.store.migrate import knows
+from jobengine.store.secret_forms import forms
 from jobengine.store.sqlcipher.cipher import CipherFile, assert_encrypted
 from jobengine.store.sqlcipher.files import (
     beside,
@@ -75,10 +76,10 @@ def rekey(database: Path, secret: bytes, new_secret: bytes, tell: Tell) -> Findi
     """
     _refuse_missing(database)
     with StoreLock(database), partial(database) as copy:
-        if _opens(database, new_secret) and not _opens(database, secret):
+        if _is_under(database, secret, new_secret):
             return None
         file = CipherFile(database, secret)
-        _empty_log(file)
+        _empty_log(file, tell)
         found = _copy(file, CipherFile(copy.path, new_secret), tell, at_rest=True)
         copy.become()
     return found
@@ -110,7 +111,10 @@ def _copy(source: CipherFile, target: CipherFile, tell: Tell, *, at_rest: bool =
 def existing(path: Path, secret: bytes) -> CipherFile:
     """A database that is there. Raises CannotOpen."""
     _refuse_missing(path)
-    return CipherFile(path, secret)
+    file = CipherFile(path, secret)
+    if file.is_new:
+        raise CannotOpen(f"{path} is empty: it was cut off while it was made")
+    return file
 
 
 def _refuse_missing(path: Path) -> None:
@@ -157,6 +161,12 @@ def _let_go_of(destination: Path) -> None:
         raise CannotOpen(f"{destination} is a database, with a log beside it: not written over")
 
 
+def _is_under(database: Path, secret: bytes, new_secret: bytes) -> bool:
+    """Whether a database is under the new SECRET, which may be the line of the old one."""
+    is_line = forms(secret)[0] == forms(new_secret)[0]
+    return _opens(database, new_secret) and (is_line or not _opens(database, secret))
+
+
 def _opens(path: Path, secret: bytes) -> bool:
     try:
         CipherFile(path, secret)
@@ -165,9 +175,9 @@ def _opens(path: Path, secret: bytes) -> bool:
     return True
 
 
-def _empty_log(file: CipherFile) -> None:
+def _empty_log(file: CipherFile, tell: Tell) -> None:
     """Has what is in the log in the file: beside a file of another key, a log is rubbish."""
-    Findings(damage=damage_of_log(file.path)).refuse(f"{file.path} is damaged")
+    Findings(damage=damage_of_log(file.path, tell)).refuse(f"{file.path} is damaged")
     try:
         with closing(file.connect()) as connection:
             connection.execute("PRAGMA synchronous = FULL")

@@ -212,7 +212,7 @@ class SqlcipherFile:
         return connection
 
     def _open_reader(self) -> Any:
-        connection = self._file.connect()
+        connection = self._file.connect() if self._writes else self._file.connect_to_look()
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")

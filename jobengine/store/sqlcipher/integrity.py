@@ -1,34 +1,42 @@
 """The check of an encrypted file: every page's HMAC, and that the pages make a database."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.store.findings import Findings, Tell
 from jobengine.store.sqlcipher.cipher import CipherFile
-from jobengine.store.sqlcipher.wal import damage_of_log
+from jobengine.store.sqlcipher.wal import damage_of_log, pages_in_log
 
 _WHAT = "checking"
 _STEPS = 4
 # What SQLCipher raises for a damaged page is any of these.
 _FAILURES = (sqlcipher.Error, MemoryError)
+_PAGE = re.compile(r"\bpage (\d+)")
 _TABLES = ("job", "queue")
 
 
 def check(file: CipherFile, tell: Tell) -> Findings:
     """What is in the file and what is wrong with it; changes nothing, beside a server or not."""
-    found = Findings(damage=damage_of_log(file.path))
+    found = Findings(damage=damage_of_log(file.path, tell))
     try:
         with file.snapshot() as connection:
-            _check(connection, found, tell)
+            _check(file.path, connection, found, tell)
     except _FAILURES as error:
         found.damage.append(f"{file.path}: {error or 'a page cannot be read'}")
     return found
 
 
-def _check(connection: Any, found: Findings, tell: Tell) -> None:
-    for step, part in enumerate((_pages, _structure, _references)):
+def _check(path: Path, connection: Any, found: Findings, tell: Tell) -> None:
+    parts: list[Callable[[Any], Iterable[str]]] = [
+        lambda connection: _pages(path, connection),
+        _structure,
+        _references,
+    ]
+    for step, part in enumerate(parts):
         tell(_WHAT, step, _STEPS)
         found.damage += part(connection)
         if found.damage:
@@ -47,12 +55,17 @@ def counts(connection: Any) -> tuple[int, int]:
     return jobs, queues
 
 
-def _pages(connection: Any) -> list[str]:
-    """The pages that are not as they were written, whether or not anything is in them."""
+def _pages(path: Path, connection: Any) -> list[str]:
+    """The pages that are not as they were written, whether or not anything is in them.
+
+    A checkpoint that is going on, or was cut off, leaves pages half written. They are not
+    damaged: until all of it is on disk they are read from the log.
+    """
     bad = _lines(connection, "cipher_integrity_check")
-    # A server writes pages meanwhile: one that was half written is whole the next time.
     again = set(_lines(connection, "cipher_integrity_check")) if bad else set()
-    return [page for page in bad if page in again]
+    numbers = {line: int(match[1]) for line in again if (match := _PAGE.search(line))}
+    logged = pages_in_log(path, set(numbers.values())) if numbers else set()
+    return [line for line in bad if line in again and numbers.get(line) not in logged]
 
 
 def _structure(connection: Any) -> Iterator[str]:
