@@ -28,6 +28,7 @@ from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.refresh import Refresh, Shared
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.duties.thin import Thin
+from jobengine.engine.duties.watch_place import WatchPlace
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys
 from jobengine.engine.metrics import Metrics
@@ -89,7 +90,7 @@ class UseCases:
             EndSessions(writer, reads, clock),
             Thin(writer, clock),
         ]
-        own: list[Duty] = [NoteUses(self.keys), Refresh(shared)]
+        own: list[Duty] = [WatchPlace(database), NoteUses(self.keys), Refresh(shared)]
         return DutyRunner(led, clock, database.leads, own)
 
     def applications(self, readiness: Readiness) -> tuple[App, Site]:

@@ -133,6 +133,7 @@ class Service:
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served."""
+        self._database.check_place()
         self._writer.check()
         self._reads.ceiling()
 

@@ -78,6 +78,12 @@ class Database(Protocol):
     def watch(self, peers: Peers) -> None:
         """Begins to listen to the other servers, and to stand for their leader."""
 
+    def check_place(self) -> None:
+        """Raises StoreFailed where what was opened is no longer what is there.
+
+        Each write looks, too, so this is for a server that has none. It costs nothing much.
+        """
+
     def sizes(self) -> dict[str, int]:
         """How many bytes its parts have, by what they are called."""
 

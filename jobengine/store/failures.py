@@ -39,3 +39,11 @@ def original(error: BaseException) -> BaseException:
 def sqlstate(error: BaseException | None) -> str:
     """The error's code; nothing where it has none, as on SQLite."""
     return "" if error is None else str(getattr(original(error), "sqlstate", None) or "")
+
+
+def cause(error: BaseException) -> str:
+    """What the driver says is the case, with the name of SQLite's error or the SQLSTATE."""
+    inner = original(error)
+    said = str(inner).strip() or "a page cannot be read: see `jobengine verify`"
+    code = getattr(inner, "sqlite_errorname", None) or sqlstate(inner)
+    return f"{said} ({code})" if code else said

@@ -156,6 +156,9 @@ class PostgresDatabase:
         self._link = Link(self._sessions.connect, self._source, hearing, self._token)
         self._link.start()
 
+    def check_place(self) -> None:
+        """Nothing to look at: who has lost the database learns it from its connections."""
+
     def sizes(self) -> dict[str, int]:
         """See Database."""
         with self.readers.connect() as connection:

@@ -19,6 +19,7 @@ from jobengine.domain.errors import CannotOpen
 from jobengine.store.sqlcipher.files import beside, log_bytes
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
+HEAD_BYTES = len(_PLAIN_HEADER)
 _SALT_BYTES = 16
 # SQLCipher 4's defaults (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
 _KDF_ITERATIONS = 256_000
@@ -140,8 +141,11 @@ class CipherFile:
             ) from error
 
 
-def assert_encrypted(path: Path) -> None:
-    """Raises CannotOpen where the file begins as an unencrypted database does."""
-    with path.open("rb") as file:
-        if file.read(len(_PLAIN_HEADER)) == _PLAIN_HEADER:
-            raise CannotOpen(f"{path} was not encrypted: this build of SQLCipher is broken")
+def assert_encrypted(path: Path, head: bytes) -> None:
+    """Raises CannotOpen where the first HEAD_BYTES of the file are an unencrypted database's.
+
+    They are the caller's to read: to close a descriptor on a file drops the locks that this
+    process's connections hold on it.
+    """
+    if head == _PLAIN_HEADER:
+        raise CannotOpen(f"{path} was not encrypted: this build of SQLCipher is broken")

@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from jobengine.domain.errors import CannotOpen, ConfigRefused
+from jobengine.domain.errors import CannotOpen, ConfigRefused, reason
+from jobengine.store.failures import cause
 from jobengine.store.findings import Findings, Tell
 from jobengine.store.migrate import knows
-from jobengine.store.sqlcipher.cipher import CipherFile, assert_encrypted
+from jobengine.store.sqlcipher.cipher import HEAD_BYTES, CipherFile, assert_encrypted
+from jobengine.store.sqlcipher.epoch import begin_epoch, refuse_foreign_log
 from jobengine.store.sqlcipher.files import (
     beside,
     log_bytes,
@@ -23,7 +25,7 @@ from jobengine.store.sqlcipher.files import (
     sync_directory,
 )
 from jobengine.store.sqlcipher.integrity import check, counts
-from jobengine.store.sqlcipher.lock import StoreLock, settle
+from jobengine.store.sqlcipher.lock import StoreLock, note_beside, settle
 from jobengine.store.sqlcipher.wal import damage_of_log
 
 # Pages copied at once, a mebibyte: how often it is told how far it is.
@@ -77,7 +79,7 @@ def rekey(database: Path, secret: bytes, new_secret: bytes, tell: Tell) -> Findi
     with StoreLock(database), partial(database) as copy:
         if _opens(database, new_secret) and not _opens(database, secret):
             return None
-        file = CipherFile(database, secret)
+        file = existing(database, secret)
         _empty_log(file)
         found = _copy(file, CipherFile(copy.path, new_secret), tell, at_rest=True)
         copy.become()
@@ -95,11 +97,12 @@ def _copy(source: CipherFile, target: CipherFile, tell: Tell, *, at_rest: bool =
                 pages=_STEP_PAGES,
                 progress=lambda _, left, pages: tell("copying", pages - left, pages),
             )
+            begin_epoch(here)
             expected = counts(there)
     except (sqlcipher.Error, MemoryError) as error:
-        reason = error or "a page cannot be read: see `jobengine verify`"
-        raise CannotOpen(f"{source.path} cannot be copied: {reason}") from error
-    assert_encrypted(target.path)
+        raise CannotOpen(f"{source.path} cannot be copied: {cause(error)}") from error
+    with target.path.open("rb") as copy:  # which no connection has open any more
+        assert_encrypted(target.path, copy.read(HEAD_BYTES))
     found = check(target, tell)
     found.refuse("the copy is damaged, and was thrown away")
     if (found.jobs, found.queues) != expected:
@@ -108,9 +111,11 @@ def _copy(source: CipherFile, target: CipherFile, tell: Tell, *, at_rest: bool =
 
 
 def existing(path: Path, secret: bytes) -> CipherFile:
-    """A database that is there. Raises CannotOpen."""
+    """A database that is there, with a log of its own if any. Raises CannotOpen."""
     _refuse_missing(path)
-    return CipherFile(path, secret)
+    file = CipherFile(path, secret)
+    refuse_foreign_log(file, note_beside(path))
+    return file
 
 
 def _refuse_missing(path: Path) -> None:
@@ -120,7 +125,7 @@ def _refuse_missing(path: Path) -> None:
     except FileNotFoundError:
         raise CannotOpen(f"{path} is not there") from None
     except OSError as error:
-        raise CannotOpen(f"{path} cannot be read: {error.strerror}") from error
+        raise CannotOpen(f"{path} cannot be read: {reason(error)}") from error
     if empty:
         raise CannotOpen(f"{path} is empty")
 
@@ -173,8 +178,7 @@ def _empty_log(file: CipherFile) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except (sqlcipher.Error, MemoryError) as error:
-        reason = error or "a page cannot be read: see `jobengine verify`"
-        raise CannotOpen(f"{file.path}: its log cannot be emptied: {reason}") from error
+        raise CannotOpen(f"{file.path}: its log cannot be emptied: {cause(error)}") from error
     if beside(file.path, "-wal").exists():  # the last to close a database takes it away
         raise CannotOpen(f"{file.path} is open in another process, such as a backup")
     sync_directory(file.path)
