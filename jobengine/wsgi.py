@@ -133,7 +133,8 @@ class Service:
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served."""
-        self._database.check_place()
+        self._database.check()
+        self._database.damage.check()
         self._writer.check()
         self._reads.ceiling()
 

@@ -14,7 +14,7 @@ from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
 from jobengine.domain.errors import CannotOpen, ConfigRefused, Unavailable
 from jobengine.store.database import Database, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import cause
 from jobengine.store.migrate import has_tables, upgrade
 from jobengine.store.move import Move
 from jobengine.store.opening import open_database
@@ -54,7 +54,7 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
 
     From an encrypted file to PostgreSQL or back, under the same SECRET. No server may run on
     either. What is moved stays where it was; a move that was cut off goes on where it ended
-    when it is started again.
+    when it is started again, and until then no server starts on its target.
     """
     launch = read_environment(take_environment(), database=db, url=database_url)
     place = _place(to)
@@ -69,9 +69,8 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
             _show("copying", moving.jobs, moving.copy())
             _show("comparing", moving.jobs, moving.verify())
     except (SQLAlchemyError, Unavailable) as error:
-        reason = str(original(error)).strip()
         raise CannotOpen(
-            f"the move was cut off, and goes on when it is started again: {reason}"
+            f"the move was cut off, and goes on when it is started again: {cause(error)}"
         ) from error
     click.echo(f"{moving.jobs:,} jobs moved to {target.place}; SHA-256 {moving.checksum}")
 
@@ -96,7 +95,7 @@ def _open(
     open_.enter_context(closing(database))
     if there and not has_tables(database):
         raise CannotOpen(f"{database.place} holds no queues and jobs: nothing to move")
-    upgrade(database)
+    upgrade(database, filling=not there)
     return database
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine
 
 from jobengine.domain.clock import Clock
 from jobengine.store.contents import Contents
+from jobengine.store.damage import Damage
 
 
 class Use(Enum):
@@ -51,6 +52,8 @@ class Database(Protocol):
     readers: Engine
     # How the contents of jobs lie in it; there once `prepare` has been called.
     contents: Contents
+    # What was met of damage in it.
+    damage: Damage
     # How commands reach the process that has it to itself; None where they need not.
     control: ControlPlace | None
 
@@ -78,7 +81,7 @@ class Database(Protocol):
     def watch(self, peers: Peers) -> None:
         """Begins to listen to the other servers, and to stand for their leader."""
 
-    def check_place(self) -> None:
+    def check(self) -> None:
         """Raises StoreFailed where what was opened is no longer what is there.
 
         Each write looks, too, so this is for a server that has none. It costs nothing much.

@@ -57,7 +57,7 @@ class Reads:
     """Reads on connections that cannot write; none outlasts a call."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.readers
+        self._engine, self._damage = database.readers, database.damage
         self._contents = database.contents
 
     def get(self, queue: Queue, uid: bytes, now: int) -> Job | None:
@@ -159,6 +159,7 @@ class Reads:
             with self._engine.connect() as connection:
                 yield connection
         except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
+            self._damage.note(error)
             raise StoreFailed("the database could not be read") from error
 
 

@@ -18,5 +18,5 @@ class WatchPlace:
     def chunk(self) -> tuple[Counter[str], bool]:
         """See Duty. No jobs are touched."""
         with suppress(StoreFailed):
-            self._database.check_place()
+            self._database.check()
         return Counter(), False

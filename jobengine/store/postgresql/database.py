@@ -14,6 +14,7 @@ from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
 from jobengine.store.contents import Contents
+from jobengine.store.damage import Damage
 from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import original
 from jobengine.store.postgresql.link import (
@@ -81,6 +82,7 @@ class PostgresDatabase:
         self.keys = Keys(secret, self.place)
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
+        self.damage = Damage()
         self._link: Link | None = None
         self._held: psycopg.Connection[Any] | None = None
         try:
@@ -156,7 +158,7 @@ class PostgresDatabase:
         self._link = Link(self._sessions.connect, self._source, hearing, self._token)
         self._link.start()
 
-    def check_place(self) -> None:
+    def check(self) -> None:
         """Nothing to look at: who has lost the database learns it from its connections."""
 
     def sizes(self) -> dict[str, int]:

@@ -7,14 +7,14 @@ written that is not.
 
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.domain.errors import CannotOpen, ConfigRefused, reason
 from jobengine.store.failures import cause
 from jobengine.store.findings import Findings, Tell
-from jobengine.store.migrate import knows
+from jobengine.store.migrate import knows, refuse_unfinished
 from jobengine.store.sqlcipher.cipher import HEAD_BYTES, CipherFile, assert_encrypted
 from jobengine.store.sqlcipher.epoch import begin_epoch, refuse_foreign_log
 from jobengine.store.sqlcipher.files import (
@@ -24,7 +24,7 @@ from jobengine.store.sqlcipher.files import (
     replace_database,
     sync_directory,
 )
-from jobengine.store.sqlcipher.integrity import check, counts
+from jobengine.store.sqlcipher.integrity import check, counts, revisions
 from jobengine.store.sqlcipher.lock import StoreLock, note_beside, settle
 from jobengine.store.sqlcipher.wal import damage_of_log
 
@@ -97,6 +97,7 @@ def _copy(source: CipherFile, target: CipherFile, tell: Tell, *, at_rest: bool =
                 pages=_STEP_PAGES,
                 progress=lambda _, left, pages: tell("copying", pages - left, pages),
             )
+            _refuse_unfinished(there, source.path)
             begin_epoch(here)
             expected = counts(there)
     except (sqlcipher.Error, MemoryError) as error:
@@ -146,10 +147,16 @@ def _are_one(path: Path, other: Path) -> bool:
         return False
 
 
+def _refuse_unfinished(connection: Any, path: Path) -> None:
+    for revision in revisions(connection):
+        refuse_unfinished(str(path), revision)
+
+
 def _refuse_newer(file: CipherFile) -> None:
     with file.snapshot() as connection:
-        revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    for (revision,) in revisions:
+        _refuse_unfinished(connection, file.path)
+        found = revisions(connection)
+    for revision in found:
         if not knows(revision):
             raise CannotOpen(f"{file.path} has schema {revision}: a newer JobEngine wrote it")
 

@@ -14,6 +14,7 @@ from sqlcipher3 import dbapi2 as sqlcipher
 from jobengine.domain.clock import Clock, SystemClock
 from jobengine.domain.errors import CannotOpen, reason
 from jobengine.store.contents import Contents, Plain
+from jobengine.store.damage import Damage
 from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import cause
 from jobengine.store.sqlcipher.cipher import HEAD_BYTES, CipherFile, assert_encrypted
@@ -52,6 +53,7 @@ class SqlcipherFile:
         self.kind = "SQLCipher, one encrypted file"
         self.place = str(path)
         self.contents: Contents = Plain()
+        self.damage = Damage()
         self._lock = self._take_lock(use)
         self._writes = use is not Use.LOOK
         self._watch: Watch | None = None  # there once the file is
@@ -210,7 +212,7 @@ class SqlcipherFile:
     def watch(self, _peers: Peers) -> None:
         """Nothing to do: there is nothing to hear."""
 
-    def check_place(self) -> None:
+    def check(self) -> None:
         """See Database."""
         if self._watch is not None:
             self._watch.look()
@@ -235,7 +237,7 @@ class SqlcipherFile:
         )
 
     def _begin_write(self, connection: Connection) -> None:
-        self.check_place()
+        self.check()
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _open_writer(self) -> Any:
