@@ -27,6 +27,7 @@ from jobengine.engine.jobs import UidFactory
 from jobengine.engine.keys import valid_keys
 from jobengine.engine.queue_admin import Store
 from jobengine.engine.startup import read_if_present, settle
+from jobengine.store.failures import cause
 from jobengine.store.migrate import upgrade
 from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
@@ -85,8 +86,8 @@ class Service:
                     undo.callback(self._tracing.stop)
                 self._wire(new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
-                reason = error.__cause__ or error
-                raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
+                failed = cause(error.__cause__ or error)
+                raise CannotOpen(f"{self._database.place} cannot be opened: {failed}") from error
             undo.pop_all()
         _log.info("database open", place=self._database.place, version=__version__)
 

@@ -153,7 +153,7 @@ def test_nothing_opens_a_target_before_the_move_has_finished(
     source, file = tmp_path / "a" / "jobs.queuedb", tmp_path / "b" / "jobs.queuedb"
     filled(tmp_path / "a", 2500)
     begin_move(source, file if kind == "sqlcipher" else DatabaseUrl(url), 2500)
-    env = {"DB_PATH": str(file)} if kind == "sqlcipher" else {"DATABASE_URL": url}
+    env: dict[str, Any] = {"DB_PATH": str(file)} if kind == "sqlcipher" else {"DATABASE_URL": url}
     server = Server(tmp_path / "b", CONFIG, **env)
     server.launch()
     code, printed = server.result()

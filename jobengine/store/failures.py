@@ -73,7 +73,10 @@ def sqlstate(error: BaseException | None) -> str:
 
 def cause(error: BaseException) -> str:
     """What the driver says is the case, with the name of SQLite's error or the SQLSTATE."""
-    said = str(original(error)).strip() or "a page cannot be read: see `jobengine verify`"
+    inner = original(error)
+    said = str(inner).strip() or type(inner).__name__
+    if isinstance(inner, MemoryError):
+        said = "a page cannot be read, or there is no memory left: see `jobengine verify`"
     code = _sqlite_name(error) or sqlstate(error)
     return f"{said} ({code})" if code else said
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, reason
 from jobengine.store.sqlcipher.files import beside, log_bytes
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
@@ -107,7 +107,7 @@ class CipherFile:
         except FileNotFoundError:
             head = b""
         except OSError as error:
-            raise CannotOpen(f"{self.path} cannot be read: {error.strerror}") from error
+            raise CannotOpen(f"{self.path} cannot be read: {reason(error)}") from error
         if head == _PLAIN_HEADER:
             raise CannotOpen(
                 f"{self.path} is a plain, unencrypted SQLite database: JobEngine opens "

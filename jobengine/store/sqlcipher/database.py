@@ -19,7 +19,7 @@ from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import cause
 from jobengine.store.sqlcipher.cipher import HEAD_BYTES, CipherFile, assert_encrypted
 from jobengine.store.sqlcipher.epoch import begin_epoch, note_on_log, refuse_foreign_log
-from jobengine.store.sqlcipher.files import beside
+from jobengine.store.sqlcipher.files import beside, log_bytes
 from jobengine.store.sqlcipher.lock import StoreLock, note_beside, settle
 from jobengine.store.sqlcipher.watch import Watch
 
@@ -55,7 +55,6 @@ class SqlcipherFile:
         self.contents: Contents = Plain()
         self.damage = Damage()
         self._lock = self._take_lock(use)
-        self._writes = use is not Use.LOOK
         self._watch: Watch | None = None  # there once the file is
         self._kept: Any = None
         try:
@@ -107,10 +106,10 @@ class SqlcipherFile:
         """
         moved = self._watch is not None and self._watch.ends_moved()
         self.readers.dispose()
-        if self._kept is not None:
+        if self._kept is not None:  # it was served
             self._kept.close()
-        if self._writes and not moved:
-            self._empty_log()
+            if not moved:
+                self._empty_log()
         # Where the file was moved, SQLite leaves it and the log as they are; where the log was
         # removed, it has the file take in what the server still knew of it.
         self.writer.dispose()
@@ -169,7 +168,8 @@ class SqlcipherFile:
         """
         connection.rollback()  # no checkpoint is made inside a transaction
         driver: Any = connection.connection.driver_connection
-        self._checkpoint(driver)
+        if log_bytes(self.path):  # a checkpoint of none would give the next one no random salt
+            self._checkpoint(driver)
         try:
             self._begin_log(driver)
         except sqlcipher.Error as error:

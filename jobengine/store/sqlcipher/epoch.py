@@ -23,9 +23,11 @@ _NOTE = re.compile(r"epoch (?P<epoch>[0-9]+) log (?P<first>[0-9]+)\n")
 # Of the header of a -wal: the first salt, random for a new one, and counted up by one each
 # time that the log begins anew (https://www.sqlite.org/fileformat2.html#walformat).
 _SALT_AT, _SALT = 16, struct.Struct(">I")
-# How often a log may begin anew and still be told from one that is made afresh; by chance one
-# of 256 of those looks the same.
-_ROUNDS = 1 << 24
+# How often a log may begin anew, after some 4 MB each time, and still be known; by chance one
+# of 4,096 other logs looks the same.
+_ROUNDS = 1 << 20
+# A version before began each log with a salt of 1.
+_SALT_MIN = 1 << 16
 _EPOCH_BITS = 31
 
 
@@ -39,7 +41,7 @@ def begin_epoch(connection: Any) -> int:
 def note_on_log(database: Path, epoch: int) -> str:
     """The note that the -wal, as it is now and goes on, belongs to the epoch."""
     salt = _first_salt(database)
-    return "" if salt is None else f"epoch {epoch} log {salt}\n"
+    return f"epoch {epoch} log {salt}\n" if salt and salt >= _SALT_MIN else ""
 
 
 def refuse_foreign_log(file: CipherFile, note: str) -> None:
