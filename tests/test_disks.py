@@ -1,5 +1,6 @@
 """Full and failing disks: no call is lied to, nothing acknowledged is lost, no restart needed."""
 
+import errno
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -302,3 +303,16 @@ def test_a_server_that_met_a_damaged_page_is_not_ready_any_more(tmp_path: Path) 
         answer = ready(api)
         assert kind(answer) == "store-failed"
         assert "jobengine verify" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL"])
+def test_a_file_system_without_locks_is_not_taken_for_a_file_in_use(
+    tmp_path: Path, disk: BadDisk, error: str
+) -> None:
+    disk.fail("flock", error, ".lock")
+    server = on(disk, tmp_path)
+    server.launch()
+    code, printed = server.result()
+    name = errno.errorcode[getattr(errno, error)]  # some have two
+    assert (code, f"({name})" in printed, "in use" in printed) == (1, True, False), printed
+    assert not server.database.exists()

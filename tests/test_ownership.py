@@ -1,6 +1,9 @@
 """One server a file, whatever names the file has, and a log that is the file's own."""
 
+import os
 import shutil
+import socket
+import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -287,3 +290,108 @@ def test_a_restored_database_and_what_was_written_since_are_opened(
         again.kill()
     with Server(again.folder) as later:
         assert numbers(later.api()) == {0, 2}
+
+
+LONG = "a folder with a long name, " * 5
+
+
+@pytest.mark.parametrize("name", ["jobs.queuedb", "another long name, " * 3])
+def test_commands_reach_a_server_however_long_the_path_is(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / LONG / LONG
+    folder.mkdir(parents=True)
+    with Server(folder, CONFIG, DB_PATH=str(folder / name)) as server:
+        done = command.run_beside(server, "keys", "create", "a")
+        assert (done.returncode, done.stderr.startswith("the key")) == (0, True), done.stderr
+        assert stat.S_IMODE((folder / f"{name}.sock").stat().st_mode) == 0o600
+
+
+def test_a_server_that_cannot_be_asked_is_told_with_the_reason(
+    tmp_path: Path, server: Server
+) -> None:
+    path = server.database.with_name("jobs.queuedb.sock")
+    path.unlink()
+    done = command.run_beside(server, "keys", "list")
+    assert (done.returncode, "No such file or directory (ENOENT)" in done.stderr) == (1, True)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(path))
+        done = command.run_beside(server, "keys", "list")
+    assert (done.returncode, "Connection refused (ECONNREFUSED)" in done.stderr) == (1, True)
+
+
+class Theirs:
+    """A folder of a service that runs as another user, whose files root makes."""
+
+    UID, GID = 12345, 23456
+
+    def __init__(self, folder: Path) -> None:
+        if os.geteuid() != 0:
+            pytest.skip("only root can give files away")
+        self.folder = folder
+        folder.mkdir()
+        os.chown(folder, self.UID, self.GID)
+        self.database = folder / "jobs.queuedb"
+
+    def owners(self) -> set[tuple[int, int]]:
+        return {(p.stat().st_uid, p.stat().st_gid) for p in self.folder.iterdir()}
+
+    def mode(self) -> int:
+        return stat.S_IMODE(self.database.stat().st_mode)
+
+
+def test_what_root_makes_for_a_service_is_the_services(tmp_path: Path, server: Server) -> None:
+    theirs, copy = Theirs(tmp_path / "theirs"), tmp_path / "copy"
+    backup_of(server, copy)
+    assert copy.stat().st_uid == 0
+    env = {"DB_PATH": str(theirs.database)}
+    owner = {(theirs.UID, theirs.GID)}
+    for arguments in [("restore", str(copy)), ("keys", "create", "a"), ("restore", str(copy))]:
+        done = command.run(*arguments, **env)
+        assert done.returncode == 0, done.stderr
+        assert theirs.owners() == owner, arguments
+        assert theirs.mode() == 0o600
+    theirs.database.chmod(0o640)
+    for arguments, more in [
+        (("rekey",), {"NEW_SECRET": "another"}),
+        (("restore", str(theirs.folder / "jobs.queuedb.replaced-1")), {}),
+    ]:
+        done = command.run(*arguments, **env, **more)
+        assert done.returncode == 0, done.stderr
+        assert theirs.owners() == owner, arguments
+        assert theirs.mode() == 0o640, "of what it replaced"
+    done = command.run("backup", "--force", str(theirs.database), DB_PATH=str(server.database))
+    assert done.returncode == 0, done.stderr
+    assert (theirs.owners(), theirs.mode()) == (owner, 0o640)
+
+
+def test_a_new_database_in_the_folder_of_a_service_is_the_services(tmp_path: Path) -> None:
+    theirs = Theirs(tmp_path / "theirs")
+    done = command.run("keys", "create", "a", DB_PATH=str(theirs.database))
+    assert done.returncode == 0, done.stderr
+    assert theirs.owners() == {(theirs.UID, theirs.GID)}
+
+
+@pytest.mark.parametrize("kind_", ["device", "pipe", "folder", "link", "dangling"])
+def test_a_backup_replaces_no_special_file(tmp_path: Path, server: Server, kind_: str) -> None:
+    dest, older = tmp_path / "dest", tmp_path / "older"
+    older.write_text("an older backup")
+    if kind_ == "device":
+        try:
+            os.mknod(dest, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+        except PermissionError:
+            pytest.skip("no device can be made here")
+    elif kind_ == "pipe":
+        os.mkfifo(dest)
+    elif kind_ == "folder":
+        dest.mkdir()
+    else:
+        dest.symlink_to(older if kind_ == "link" else tmp_path / "nowhere")
+    before = dest.lstat()
+    done = command.run_beside(server, "backup", "--force", str(dest))
+    assert (done.returncode, "expected a regular file" in done.stderr) == (2, True), done.stderr
+    assert dest.lstat().st_ino == before.st_ino
+    assert older.read_text() == "an older backup"
+
+
+def test_a_database_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "jobs.queuedb")
+    assert "is no regular file" in refused(Server(tmp_path, CONFIG))

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.domain.errors import CannotOpen, reason
+from jobengine.store.failures import cause
 from jobengine.store.sqlcipher.files import beside, log_bytes
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
@@ -135,6 +136,8 @@ class CipherFile:
                 # The first page was decrypted, so the SECRET is right: a checkpoint was cut
                 # off, and what the file lacks is in the -wal, which is not read here.
                 return
+            if getattr(error, "sqlite_errorcode", None) != sqlcipher.SQLITE_NOTADB:
+                raise CannotOpen(f"{self.path} cannot be read: {cause(error)}") from error
             raise CannotOpen(
                 f"SECRET does not open {self.path}: it is not the SECRET that the file was "
                 "made with, or the file is damaged. Nothing was changed."

@@ -47,7 +47,7 @@ class StoreLock:
             self._finish_replacing()
             with suppress(FileNotFoundError):  # it is made later, by hold()
                 self.hold(create=False)
-            os.pwrite(self._fd, f"{os.getpid()}\n".ljust(_HOLDER_BYTES).encode(), 0)
+            self._name_holder()
         except BaseException:
             self.release()
             raise
@@ -100,6 +100,12 @@ class StoreLock:
                 f"{self._path} cannot be locked: {reason(error)}; the database must lie on a file "
                 "system that has locks"
             ) from error
+
+    def _name_holder(self) -> None:
+        try:
+            os.pwrite(self._fd, f"{os.getpid()}\n".ljust(_HOLDER_BYTES).encode(), 0)
+        except OSError as error:
+            raise CannotOpen(f"{self._path} cannot be written: {reason(error)}") from error
 
     def _finish_replacing(self) -> None:
         try:
