@@ -30,6 +30,7 @@ from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.refresh import Refresh, Shared
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.duties.thin import Thin
+from jobengine.engine.duties.watch_place import WatchPlace
 from jobengine.engine.hosts import Hosts
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys
@@ -93,7 +94,7 @@ class UseCases:
             EndSessions(writer, reads, clock),
             Thin(writer, clock),
         ]
-        own: list[Duty] = [NoteUses(self.keys), Refresh(shared)]
+        own: list[Duty] = [WatchPlace(database), NoteUses(self.keys), Refresh(shared)]
         return DutyRunner(led, clock, database.leads, own)
 
     def applications(self, readiness: Readiness) -> tuple[App, Site]:

@@ -36,6 +36,7 @@ from jobengine.engine.jobs import UidFactory
 from jobengine.engine.keys import valid_keys
 from jobengine.engine.queue_admin import Store
 from jobengine.engine.startup import read_if_present, settle
+from jobengine.store.failures import cause
 from jobengine.store.migrate import upgrade
 from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
@@ -101,8 +102,8 @@ class Service:
                 upgrade(self._database)
                 self._wire(new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
-                reason = error.__cause__ or error
-                raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
+                failed = cause(error.__cause__ or error)
+                raise CannotOpen(f"{self._database.place} cannot be opened: {failed}") from error
             undo.pop_all()
         _log.info("database open", place=self._database.place, version=__version__)
 
@@ -152,6 +153,8 @@ class Service:
 
     def check(self) -> None:
         """Raises Unavailable where jobs cannot be served, or a thread does not do its work."""
+        self._database.check()
+        self._database.damage.check()
         self._writer.check()
         self._reads.ceiling()
         for thread in self._threads():

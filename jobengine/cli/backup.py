@@ -1,5 +1,6 @@
 """`jobengine backup`."""
 
+import stat
 from pathlib import Path
 
 import click
@@ -8,8 +9,11 @@ from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import DatabaseUrl
-from jobengine.domain.errors import ConfigRefused
+from jobengine.domain.errors import ConfigRefused, reason
 from jobengine.store.sqlcipher.copies import back_up
+
+# What --force does not write over: a link may lead to an older backup.
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link"}
 
 
 @click.command(
@@ -56,9 +60,13 @@ def backup(dest: Path, db: Path | None, *, force: bool) -> None:
 def _look_at(dest: Path, *, force: bool) -> None:
     """Raises ConfigRefused where a backup must not be written there."""
     try:
-        if dest.is_dir():
-            raise ConfigRefused("DEST", [f"{dest} is a directory: expected a file"])
-        if dest.exists() and not force:
-            raise ConfigRefused("DEST", [f"{dest} is there already: expected another, or --force"])
+        mode = dest.lstat().st_mode
+    except FileNotFoundError:
+        return
     except OSError as error:
-        raise ConfigRefused("DEST", [f"{dest} cannot be looked at: {error.strerror}"]) from error
+        raise ConfigRefused("DEST", [f"{dest} cannot be looked at: {reason(error)}"]) from error
+    if not stat.S_ISREG(mode):
+        what = _KINDS.get(stat.S_IFMT(mode), "a device, a pipe or a socket")
+        raise ConfigRefused("DEST", [f"{dest} is {what}: expected a regular file"])
+    if not force:
+        raise ConfigRefused("DEST", [f"{dest} is there already: expected another, or --force"])

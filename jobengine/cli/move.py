@@ -13,7 +13,7 @@ from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
 from jobengine.domain.errors import CannotOpen, ConfigRefused, ContentDamaged, Unavailable
 from jobengine.store.database import Database, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import cause
 from jobengine.store.migrate import has_tables, is_current, upgrade
 from jobengine.store.move import Move
 from jobengine.store.opening import is_read_only, open_database
@@ -53,7 +53,7 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
 
     From an encrypted file to PostgreSQL or back, under the same SECRET. No server may run on
     either. What is moved stays where it was; a move that was cut off goes on where it ended
-    when it is started again.
+    when it is started again, and until then no server starts on its target.
     """
     launch = read_environment(take_environment(), database=db, url=database_url)
     place = _place(to)
@@ -71,9 +71,8 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
             f"{error}: delete the job, or give it a new content, and start the move again"
         ) from error
     except (SQLAlchemyError, Unavailable) as error:
-        reason = str(original(error)).strip()
         raise CannotOpen(
-            f"the move was cut off, and goes on when it is started again: {reason}"
+            f"the move was cut off, and goes on when it is started again: {cause(error)}"
         ) from error
     click.echo(f"{moving.jobs:,} jobs moved to {target.place}; SHA-256 {moving.checksum}")
 
@@ -103,7 +102,7 @@ def _open(
     if there and not has_tables(database):
         raise CannotOpen(f"{database.place} holds no queues and jobs: nothing to move")
     if use is Use.ALONE:
-        upgrade(database)
+        upgrade(database, filling=not there)
     else:
         is_current(database)  # or it is refused: its schema cannot be brought up to date
     return database

@@ -15,7 +15,7 @@ from jobengine.cli.interrupts import INTERRUPTS
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, reason
 from jobengine.engine.hosts import is_loopback
 from jobengine.wsgi import Service
 
@@ -131,6 +131,6 @@ def _bind(server: str, service: Service, launch: Launch) -> HttpServer | Granian
     try:
         return serving(service.site, wanted, signals)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = reason(error) if isinstance(error, OSError) else str(error)
         where = f"{wanted.host} port {wanted.port}"
-        raise CannotOpen(f"cannot listen on {where}: {reason}") from error
+        raise CannotOpen(f"cannot listen on {where}: {why}") from error

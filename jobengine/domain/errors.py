@@ -29,6 +29,7 @@ JobEngineError
     └── ConfigRefused     mistakes in the config, all of them listed
 """
 
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -186,3 +187,10 @@ class ConfigRefused(CannotStart):
         lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
         super().__init__(f"{source} is refused:{lines}")
         self.mistakes = tuple(mistakes)
+
+
+def reason(error: OSError) -> str:
+    """What the system says is the case, with the error's name: `Permission denied (EACCES)`."""
+    said = error.strerror or str(error) or type(error).__name__
+    name = errno.errorcode.get(error.errno or 0)
+    return f"{said} ({name})" if name else said

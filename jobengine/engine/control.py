@@ -9,18 +9,20 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge, wait
 from pathlib import Path
 
 import structlog
 
+from jobengine.domain.errors import reason
 from jobengine.threads import ServiceThread
 
 # How long the server waits for a command that says nothing, and a command for the server.
 _SERVER_SECONDS, _COMMAND_SECONDS = 5, 60
 _PAUSE_SECONDS = 0.1
+_ADDRESS_BYTES_MAX = 107
 
 _log = structlog.get_logger(component="control")
 
@@ -45,13 +47,14 @@ class Control:
         before = os.umask(0o177)
         try:
             self._path.unlink(missing_ok=True)  # the lock says that nobody else answers there
-            self._listener.bind(str(self._path))
+            with _address(self._path) as address:
+                self._listener.bind(address)
             self._listener.listen()
         except OSError as error:
             _log.warning(
                 "no socket for commands: those that change keys or users need the server stopped",
                 path=str(self._path),
-                reason=error.strerror or str(error),
+                reason=reason(error),
             )
             return
         finally:
@@ -112,7 +115,8 @@ def send(path: Path, key: bytes, message: bytes) -> bytes:
     """
     client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        client.connect(str(path))
+        with _address(path) as address:
+            client.connect(address)
     except OSError:
         client.close()
         raise
@@ -121,6 +125,22 @@ def send(path: Path, key: bytes, message: bytes) -> bytes:
         deliver_challenge(connection, key)
         connection.send_bytes(message)
         return connection.recv_bytes()
+
+
+@contextlib.contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """A name of the socket that fits into its address, however long the folder's name is.
+
+    Linux has room for 107 bytes, and takes a file by an open descriptor of its folder.
+    """
+    if len(os.fsencode(path)) <= _ADDRESS_BYTES_MAX or not hasattr(os, "O_PATH"):
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def _connection(connected: socket.socket, seconds: int) -> "Connection[bytes, bytes]":

@@ -71,7 +71,7 @@ class Reads:
     """Reads on connections that cannot write; none outlasts a call."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.readers
+        self._engine, self._damage = database.readers, database.damage
         self._contents = database.contents
         self._failures = FailureLog("the database could not be read")
 
@@ -196,6 +196,7 @@ class Reads:
                     raise
         except _FAILURES as error:
             self._failures.log(error)
+            self._damage.note(error)
             raise StoreFailed("the database could not be read") from error
 
 

@@ -10,7 +10,7 @@ from jobengine.domain.errors import CannotOpen, StoreFailed
 from jobengine.store.database import Database
 from jobengine.store.failures import or_bare, original
 from jobengine.store.findings import Findings, Tell
-from jobengine.store.migrate import has_tables
+from jobengine.store.migrate import has_tables, unfinished
 from jobengine.store.tables.models import job, queue
 from jobengine.store.tables.rows import BARE_COLUMNS, BRIEF_COLUMNS, CONTENT_OF
 
@@ -32,6 +32,7 @@ _ORPHANS = (
     .outerjoin(queue, queue.c.id == job.c.queue_id)
     .where(queue.c.id.is_(None))
 )
+_REVISIONS = "SELECT version_num FROM alembic_version"
 # What PostgreSQL itself knows to be broken: a restore that was cut off leaves such.
 _BROKEN = """
 SELECT 'the constraint ' || conname || ' is not validated' FROM pg_constraint
@@ -55,6 +56,7 @@ def check_sealed(database: Database, tell: Tell) -> Findings:
             found.queues = connection.execute(_QUEUES).scalar_one()
             there = connection.execute(_JOBS).scalar_one()
             found.damage += connection.exec_driver_sql(_BROKEN).scalars()
+            found.damage += unfinished(connection.exec_driver_sql(_REVISIONS).scalars())
             found.damage += (
                 f"the job of id {row.id} refers to a queue {row.queue_id} that is not there"
                 for row in connection.execute(_ORPHANS)

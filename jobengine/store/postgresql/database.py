@@ -14,6 +14,7 @@ from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
 from jobengine.store.contents import Contents
+from jobengine.store.damage import Damage
 from jobengine.store.database import ControlPlace, Peers, Use
 from jobengine.store.failures import FailureLog, original
 from jobengine.store.migrate import refuse_foreign
@@ -79,6 +80,7 @@ class PostgresDatabase:
         self.keys = Keys(secret, self.place)
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
+        self.damage = Damage()
         self._link: Link | None = None
         self._failures = FailureLog("the keys of the contents could not be read")
         self._held: psycopg.Connection[Any] | None = None
@@ -158,6 +160,9 @@ class PostgresDatabase:
     def threads(self) -> list[ServiceThread]:
         """The link's."""
         return [] if self._link is None else [self._link.thread]
+
+    def check(self) -> None:
+        """Nothing to look at: who has lost the database learns it from its connections."""
 
     def sizes(self) -> dict[str, int]:
         """See Database."""

@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from jobengine.domain.errors import ContentDamaged
 from jobengine.store.contents import Contents
-from jobengine.store.failures import is_damage
+from jobengine.store.failures import damages_one_value
 from jobengine.store.tables import statements
 from jobengine.store.tables.models import INPROGRESS
 from jobengine.store.tables.rows import Passed
@@ -49,7 +49,7 @@ class Work:
         try:
             content = bytes(statements.CONTENT.value(self.connection, {"job_id": id_}))
         except Exception as error:
-            if savepoint is None or not is_damage(error):
+            if savepoint is None or not damages_one_value(error):
                 raise
             savepoint.rollback()
             raise ContentDamaged(f"the content of the job of id {id_} cannot be read") from error

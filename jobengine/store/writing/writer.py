@@ -202,7 +202,7 @@ class Writer:
             self._failed_at = self._clock.elapsed()
             failure: Unavailable = (
                 error
-                if isinstance(error, OutcomeUnknown)
+                if isinstance(error, OutcomeUnknown | StoreFailed)
                 else StoreFailed("the database could not commit; nothing was changed")
             )
             failure.__cause__ = error.__cause__ if failure is error else error
