@@ -72,20 +72,27 @@ INSERT_MANY = Prepared(
     order=_FLAT,
 )
 
-# The head of a queue, locked, in queue order: what claims are dealt from.
-HEAD = Prepared(
-    select(*BRIEF_COLUMNS)
-    .where(
-        job.c.queue_id == bindparam("of_queue"),
-        in_state(QUEUED),
-        job.c.timeout_time >= _now,
-        # Asked here and not of the Queue: another server may have paused it a moment ago.
-        ~exists(queue.c.id).where(queue.c.id == bindparam("of_queue"), queue.c.paused),
+
+def _head(*conditions: Any) -> Prepared:
+    return Prepared(
+        select(*BRIEF_COLUMNS)
+        .where(
+            job.c.queue_id == bindparam("of_queue"),
+            in_state(QUEUED),
+            # Asked here and not of the Queue: another server may have paused it a moment ago.
+            ~exists(queue.c.id).where(queue.c.id == bindparam("of_queue"), queue.c.paused),
+            *conditions,
+        )
+        .order_by(job.c.priority.desc(), job.c.id)
+        .limit(LIMIT)
+        .with_for_update(skip_locked=True, of=job)
     )
-    .order_by(job.c.priority.desc(), job.c.id)
-    .limit(LIMIT)
-    .with_for_update(skip_locked=True, of=job)
-)
+
+
+# The head of a queue, locked, in queue order: what claims are dealt from.
+HEAD = _head()
+# As HEAD, without the expired, which it walks in the index: 0.8 µs for each.
+HEAD_UNEXPIRED = _head(job.c.timeout_time >= _now)
 
 # The jobs that updates and deletes touch, locked, as they lie in the table.
 TOUCHED = PreparedList(
@@ -175,6 +182,34 @@ EXPIRE = (
     delete(job)
     .where(_chunk_of(select(job.c.id).where(in_state(QUEUED), job.c.timeout_time < _now)))
     .returning(job.c.queue_id)
+)
+
+# The expired among the jobs of a queue and a priority from an id on, deleted. The limit is on
+# the jobs looked at, as there may be few among many; no other job is locked, since that would
+# hide it from another server's claims.
+_looked_at = (
+    select(job.c.id, job.c.timeout_time)
+    .where(
+        job.c.queue_id == bindparam("of_queue"),
+        in_state(QUEUED),
+        job.c.priority == bindparam("of_priority"),
+        job.c.id >= bindparam("first"),
+    )
+    .order_by(job.c.id)
+    .limit(LIMIT)
+    .subquery()
+)
+EXPIRE_HEAD = (
+    delete(job)
+    .where(
+        job.c.id.in_(
+            select(job.c.id)
+            .where(job.c.id.in_(select(_looked_at.c.id).where(_looked_at.c.timeout_time < _now)))
+            .where(in_state(QUEUED), job.c.timeout_time < _now)
+            .with_for_update(of=job, skip_locked=True)
+        )
+    )
+    .returning(job.c.id)
 )
 
 # Jobs in progress, locked: their ids, last_updated and since when they are. Not those that

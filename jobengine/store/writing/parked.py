@@ -37,6 +37,7 @@ class ParkedClaims:
 
     def add(self, claim: Claim, latch: Latch, now: float) -> None:
         """Parks a claim, until a job comes or its time is up."""
+        claim.parked = True
         parked = _Parked(claim, latch, now + claim.wait)
         self._by_queue.setdefault(claim.queue.id, deque()).append(parked)
         look = min(parked.deadline, now + _LOOK_SECONDS)
@@ -54,9 +55,11 @@ class ParkedClaims:
         return set(every) if queue_ids is None else every & set(queue_ids)
 
     def release_served(self) -> None:
-        """Lets go of the claims that a batch has given jobs to, now that it is committed."""
+        """Lets go of the claims that a batch has settled or refused, now that it is committed."""
         for queue_id in self._asked:
-            self._keep(queue_id, lambda parked: not parked.claim.outcome())
+            self._keep(
+                queue_id, lambda parked: not parked.claim.refused and not parked.claim.outcome()
+            )
         self._asked.clear()
 
     def reset(self) -> None:
