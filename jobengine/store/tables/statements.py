@@ -11,7 +11,6 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     literal_column,
@@ -73,14 +72,19 @@ INSERT_MANY = Prepared(
 )
 
 
+# No queue while it is paused. Asked here and not of the Queue: another server may have paused
+# it a moment ago. As a condition of its own, SQLite would try it on each job of the queue.
+_handing_out = (
+    select(queue.c.id).where(queue.c.id == bindparam("of_queue"), ~queue.c.paused).scalar_subquery()
+)
+
+
 def _head(*conditions: Any) -> Prepared:
     return Prepared(
         select(*BRIEF_COLUMNS)
         .where(
-            job.c.queue_id == bindparam("of_queue"),
+            job.c.queue_id == _handing_out,
             in_state(QUEUED),
-            # Asked here and not of the Queue: another server may have paused it a moment ago.
-            ~exists(queue.c.id).where(queue.c.id == bindparam("of_queue"), queue.c.paused),
             *conditions,
         )
         .order_by(job.c.priority.desc(), job.c.id)
