@@ -265,7 +265,7 @@ class HeldService:
     def wait_for_a_call(self) -> None:
         """Returns when a call waits for the writer."""
         deadline = time.monotonic() + 30
-        while self.writer._submissions.empty():
+        while self.writer._arrived.empty():
             assert time.monotonic() < deadline
 
 

@@ -26,6 +26,7 @@ from jobengine.store.tables.tally import Tally, Totals
 from jobengine.store.writing.operations import Create, Delete, NewJob, Task, Update
 from jobengine.wsgi import Service
 from tests.conftest import KEEP, WINDOW, Databases, launch_in
+from tests.harness.batches import submit_together
 from tests.harness.client import Api, WsgiTransport
 from tests.harness.clock import FileClock
 from tests.harness.server import SECRET, Server
@@ -380,7 +381,7 @@ def test_only_the_good_operations_of_a_batch_are_counted(bench: Bench) -> None:
     twice = Create(queue, [new[1], new[1]])
     good: list[Any] = [Create(queue, [new[0]]), Create(queue, [new[2]])]
     good.append(Update(queue, new[0].uid, Changes(status=State.COMPLETE)))
-    bench.service._writer.submit_all([good[0], twice, *good[1:]])
+    submit_together(bench.service._writer, *([one] for one in (good[0], twice, *good[1:])))
     with pytest.raises(StoreFailed):
         twice.outcome()
     (point,) = bench.series()

@@ -254,7 +254,17 @@ DEPTH = {
 }
 RANGE = {"of_queue": 1, "of_state": 0, "of_priority": 50, "first": 1, "last": 999, "limit": 8}
 HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
-    "head": (statements.HEAD, {"of_queue": 1, "now": 1500, "limit": 10}, "job_claim"),
+    "head": (statements.HEAD, {"of_queue": 1, "limit": 10}, "job_claim"),
+    "head unexpired": (
+        statements.HEAD_UNEXPIRED,
+        {"of_queue": 1, "now": 1500, "limit": 10},
+        "job_claim",
+    ),
+    "expire head": (
+        statements.EXPIRE_HEAD,
+        {"of_queue": 1, "of_priority": 50, "first": 1, "now": 1500, "limit": 10},
+        "job_claim",
+    ),
     "touched": (statements.TOUCHED.statement(1), {"value_0": b"x" * 16}, "job_uid"),
     "change": (statements.CHANGE, CHANGE, "PRIMARY KEY"),
     "change content": (

@@ -4,6 +4,7 @@ import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,16 @@ import pytest
 from sqlalchemy import Connection, event
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine.domain.errors import Stopping, StoreFailed, UnknownJob
+from jobengine.domain.errors import OutcomeUnknown, Stopping, StoreFailed, Unavailable, UnknownJob
 from jobengine.domain.job import Changes, State
 from jobengine.domain.queue import Queue
+from jobengine.store.database import Database
 from jobengine.store.migrate import upgrade
 from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
 from jobengine.store.tables import depths
 from jobengine.store.tables.queues import Times, WantedQueue, reconcile
+from jobengine.store.writing import batch, commits, writer
 from jobengine.store.writing.batch import Batch
 from jobengine.store.writing.operations import (
     Claim,
@@ -29,8 +32,12 @@ from jobengine.store.writing.operations import (
     Task,
     Update,
 )
+from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.writer import Writer
+from jobengine.wsgi import Service
 from tests.conftest import launch_in
+from tests.harness.batches import submit_together
+from tests.harness.client import Api, WsgiTransport
 from tests.harness.clock import FileClock
 
 NOW = 1_800_000_000
@@ -42,9 +49,9 @@ class Store:
     def __init__(self, folder: Path, database: dict[str, str]) -> None:
         self.file = open_database(launch_in(folder, **database).database, b"secret")
         upgrade(self.file)
-        clock = FileClock(folder / "clock")
-        clock.set(NOW)
-        self.writer = Writer(self.file, clock)
+        self.clock = FileClock(folder / "clock")
+        self.clock.set(NOW)
+        self.writer = Writer(self.file, self.clock)
         self.reads = Reads(self.file)
         self._count = 0
         wanted = [WantedQueue(name, frozenset(), frozenset(), 600, 3600) for name in "qr"]
@@ -82,6 +89,16 @@ class Store:
 
     def get(self, uid: bytes) -> Any:
         return self.reads.get(self.queue, uid, NOW)
+
+
+@pytest.fixture
+def service(tmp_path: Path, database: dict[str, str]) -> Iterator[Service]:
+    """A service with a queue, in this process."""
+    config = "version: 1\nqueues:\n  q: {read: ['*'], write: ['*']}\n"
+    (tmp_path / "config.yml").write_text(config)
+    made = Service(launch_in(tmp_path, **database), FileClock(tmp_path / "clock"))
+    yield made
+    made.stop()
 
 
 @pytest.fixture
@@ -168,17 +185,22 @@ def test_the_guilty_operations_of_a_batch_are_found_and_the_others_go_on(store: 
         raise ValueError("on purpose")
 
     good = [Create(store.queue, [store.new()]) for _ in range(3)]
+    with_twice = Create(store.queue, [store.new()])
     twice = Create(store.queue, [store.new(), store.new(uid=taken)])
     orphan = Create(Queue(999, "gone", frozenset(), frozenset(), 1, 1), [store.new()])
     task, update = Task(fail), Update(store.queue, taken, Changes(priority=1))
-    store.writer.submit_all([good[0], twice, task, good[1], orphan, update, good[2]])
+    submit_together(
+        store.writer,
+        *([good[0]], [with_twice, twice], [task], [good[1]], [orphan], [update], [good[2]]),
+    )
     for operation in good:
         operation.outcome()
         assert store.get(operation.jobs[0].uid) is not None
-    for refused in (twice, orphan, task):
+    for refused in (with_twice, twice, orphan, task):
         with pytest.raises(StoreFailed):
             refused.outcome()
-    assert store.get(twice.jobs[0].uid) is None, "all or none"
+    for undone in (with_twice, twice):
+        assert store.get(undone.jobs[0].uid) is None, "all or none of a submission"
     assert update.outcome().priority == 1
     store.writer.stop()
 
@@ -312,3 +334,204 @@ def test_a_batch_costs_a_bounded_number_of_statements(tmp_path: Path) -> None:
     kinds = Counter(statement.split()[0] for statement in statements)
     assert kinds.pop("UPDATE") == 103, "claims one, updates one for each job and one, depths one"
     assert kinds == {"BEGIN": 1, "INSERT": 1, "SELECT": 2, "DELETE": 1, "COMMIT": 1}
+
+
+class Unheard(Operation[None]):
+    """What no part of a batch knows of."""
+
+
+class Broken:
+    """A log that cannot be written."""
+
+    def __getattr__(self, level: str) -> Any:
+        raise OSError(f"no {level} can be written")
+
+
+@pytest.fixture
+def no_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (writer, commits, batch):
+        monkeypatch.setattr(module, "_log", Broken())
+
+
+def test_what_nobody_settled_is_no_success(store: Store) -> None:
+    for operation in (Create(store.queue, []), Claim(store.queue), Task(bool), Unheard()):
+        with pytest.raises(OutcomeUnknown):
+            operation.outcome()
+    store.writer.start()
+    with pytest.raises(OutcomeUnknown):
+        store.writer.submit(Unheard())
+    store.create_by_writer()
+    store.writer.stop()
+
+
+@pytest.mark.usefixtures("no_log")
+def test_a_commit_that_failed_is_no_success_where_that_cannot_be_logged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_connection: Connection) -> None:
+        raise OSError("the disk is full")
+
+    store.writer.start()
+    new = store.new()
+    event.listen(store.file.writer, "commit", fail)
+    for _ in range(3):
+        with pytest.raises(StoreFailed):
+            store.writer.submit(Create(store.queue, [new]))
+    event.remove(store.file.writer, "commit", fail)
+    assert store.get(new.uid) is None
+    store.writer.submit(Create(store.queue, [new]))
+    store.writer.check()
+    assert store.get(new.uid) is not None
+    store.writer.stop()
+
+
+@pytest.mark.usefixtures("no_log")
+def test_a_statement_that_failed_is_no_success_where_that_cannot_be_logged(store: Store) -> None:
+    store.writer.start()
+    taken = store.create_by_writer()
+    twice, good = (Create(store.queue, [store.new(**v)]) for v in ({"uid": taken}, {}))
+    submit_together(store.writer, [twice], [good])
+    for operation in (twice, good):
+        with pytest.raises(Unavailable):
+            operation.outcome()
+    assert store.get(good.jobs[0].uid) is None
+    store.create_by_writer()
+    store.writer.stop()
+
+
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [
+        ("_commits", "commit"),
+        ("_commits", "report"),
+        ("_backlog", "take"),
+        ("_parked", "look"),
+        ("_statistics", "committed"),
+    ],
+)
+def test_whatever_the_writer_meets_its_callers_are_answered_and_it_goes_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, part: str, method: str
+) -> None:
+    here = getattr(store.writer, part)
+    sound, met = getattr(here, method), threading.Event()
+
+    def fail_once(*arguments: Any, **named: Any) -> Any:
+        if met.is_set():
+            return sound(*arguments, **named)
+        met.set()
+        raise RuntimeError("on purpose")
+
+    monkeypatch.setattr(here, method, fail_once)
+    creates = [Create(store.queue, [store.new()]) for _ in range(3)]
+    submissions = [Submission([create]) for create in creates]
+    for submission in submissions:
+        store.writer._arrived.put(submission)  # before the start: they are one batch
+    store.writer.start()
+    for submission in submissions:
+        submission.latch.wait()
+    for create in creates:
+        with suppress(OutcomeUnknown):
+            create.outcome()
+            assert store.get(create.jobs[0].uid) is not None
+    store.create_by_writer()
+    assert met.is_set()
+    store.writer.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_callers_of_a_writer_that_ended_are_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    store.writer.start()
+    store.create_by_writer()
+    monkeypatch.setattr(store.writer._commits, "commit", end)
+    with pytest.raises(OutcomeUnknown):
+        store.writer.submit(Create(store.queue, [store.new()]))
+    for _ in range(2):
+        with pytest.raises(StoreFailed, match="has ended"):
+            store.writer.submit(Create(store.queue, [store.new()]))
+    with pytest.raises(StoreFailed, match="has ended"):
+        store.writer.check()
+    store.writer.stop()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_server_whose_writer_ended_is_not_ready(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    api = Api(WsgiTransport(service.app), "q")
+    assert api.transport.send("GET", "/readyz", {}, None).status == 200
+    monkeypatch.setattr(service._writer._commits, "commit", end)
+    for kind in ("outcome-unknown", "store-failed", "store-failed"):
+        answer = api.send(
+            "PUT", "/api/v1/jobs/create", {"content": {}, "valid_for": 9, "priority": 1}
+        )
+        assert (answer.status, answer.json()["type"].rsplit(":", 1)[1]) == (503, kind)
+    assert api.transport.send("GET", "/readyz", {}, None).status == 503
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_claim_that_fails_undoes_the_update_that_it_was_sent_with(
+    service: Service, many: bool
+) -> None:
+    api = Api(WsgiTransport(service.app), "q")
+    uids = [api.made("inprogress")["uid"] for _ in range(2)]
+    api.create()
+    refuse_claims(service._database)
+    if many:
+        updates = [{"uid": uid, "status": "complete"} for uid in uids]
+        answer = api.send("POST", "/api/v1/jobs?next=1", updates)
+    else:
+        answer = api.send("POST", f"/api/v1/jobs/{uids[0]}?next=1", {"status": "complete"})
+    assert answer.status == 503
+    assert {job["state"] for job in api.listed() if job["uid"] in uids} == {"inprogress"}
+
+
+def test_claims_that_wait_and_cannot_be_served_fail_alone(store: Store) -> None:
+    store.writer.start()
+    refuse_claims(store.file)
+    failed: list[Exception] = []
+    waits = [Claim(store.queue, wait=60), Claim(store.other, wait=60)]
+
+    def wait(claim: Claim) -> None:
+        try:
+            store.writer.submit(claim)
+        except StoreFailed as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=wait, args=(claim,)) for claim in waits]
+    for thread in threads:
+        thread.start()
+    while store.writer.waiting < len(waits):
+        store.writer.submit(Task(bool))
+    assert store.get(store.create_by_writer()) is not None
+    threads[0].join()
+    assert len(failed) == 1
+    assert store.writer.waiting == 1
+    store.writer.stop()
+    threads[1].join()
+    assert waits[1].outcome() == []
+
+
+def refuse_claims(database: Database) -> None:
+    """From now on the database refuses to put a job in progress."""
+    with database.writer.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(
+                "CREATE TRIGGER refuse BEFORE UPDATE ON job WHEN NEW.state = 1"
+                " BEGIN SELECT RAISE(ABORT, 'on purpose'); END"
+            )
+            return
+        connection.exec_driver_sql(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+            " IF NEW.state = 1 THEN RAISE EXCEPTION 'on purpose'; END IF; RETURN NEW; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON job FOR EACH ROW EXECUTE FUNCTION refuse()"
+        )

@@ -103,9 +103,10 @@ class SystemClock:
             # Follows slewing and steps back, so that a slow drift never adds up to a jump.
             self._offset, self._jumped_at = offset, None
             return True
-        if self._jumped_at is None:
-            self._jumped_at = elapsed
-        if elapsed - self._jumped_at < SETTLE_SECONDS:
+        jumped_at = self._jumped_at  # once: several threads ask
+        if jumped_at is None:
+            jumped_at = self._jumped_at = elapsed
+        if elapsed - jumped_at < SETTLE_SECONDS:
             return False
         self._offset, self._jumped_at = offset, None
         return True

@@ -154,7 +154,7 @@ class Desk:
             if not update.refused:
                 self._record(connection, Act(actor, "job.changed", uid_text(chosen.uid), detail))
 
-        noted = Task(note, of=[update])
+        noted = Task(note)
         self._writer.submit_all([update, noted])
         noted.outcome()
         return update.outcome()
@@ -178,7 +178,7 @@ class Desk:
                 detail["priority"] = deed.priority
             self._record(connection, Act(actor, f"job.{deed.action.value}", queue.name, detail))
 
-        noted = Task(note, of=operations)
+        noted = Task(note)
         self._writer.submit_all([*operations, noted])
         noted.outcome()
         done = sum(_was_done(operation) for operation in operations)

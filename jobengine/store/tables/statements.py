@@ -12,7 +12,6 @@ from sqlalchemy import (
     Select,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     literal_column,
@@ -74,18 +73,22 @@ INSERT_MANY = Prepared(
 )
 
 
-# The head of a queue, locked, in queue order: what claims are dealt from.
-def _head(columns: Sequence[Any]) -> Prepared:
+# No queue while it is paused or deleted. Asked here and not of the Queue: another server may have
+# changed it a moment ago. As a condition of its own, SQLite would try it on each job of the queue.
+_handing_out = (
+    select(queue.c.id)
+    .where(queue.c.id == bindparam("of_queue"), ~queue.c.paused, queue.c.removed.is_(None))
+    .scalar_subquery()
+)
+
+
+def _head(columns: Sequence[Any], *conditions: Any) -> Prepared:
     return Prepared(
         select(*columns)
         .where(
-            job.c.queue_id == bindparam("of_queue"),
+            job.c.queue_id == _handing_out,
             in_state(QUEUED),
-            job.c.timeout_time >= _now,
-            # Asked here and not of the Queue: another server may have paused or deleted it now.
-            ~exists(queue.c.id).where(
-                queue.c.id == bindparam("of_queue"), queue.c.paused | queue.c.removed.is_not(None)
-            ),
+            *conditions,
         )
         .order_by(job.c.priority.desc(), job.c.id)
         .limit(LIMIT)
@@ -93,7 +96,12 @@ def _head(columns: Sequence[Any]) -> Prepared:
     )
 
 
+_unexpired = job.c.timeout_time >= _now
+# The head of a queue, locked, in queue order: what claims are dealt from. Without the expired it
+# walks them in the index, 0.8 µs for each; a bare one reads no contents.
 HEAD, BARE_HEAD = _head(BRIEF_COLUMNS), _head(BARE_COLUMNS)
+HEAD_UNEXPIRED = _head(BRIEF_COLUMNS, _unexpired)
+BARE_HEAD_UNEXPIRED = _head(BARE_COLUMNS, _unexpired)
 
 
 # The jobs that updates and deletes touch, locked, as they lie in the table.
@@ -188,6 +196,34 @@ EXPIRE = (
     delete(job)
     .where(_chunk_of(select(job.c.id).where(in_state(QUEUED), job.c.timeout_time < _now)))
     .returning(job.c.queue_id)
+)
+
+# The expired among the jobs of a queue and a priority from an id on, deleted. The limit is on
+# the jobs looked at, as there may be few among many; no other job is locked, since that would
+# hide it from another server's claims.
+_looked_at = (
+    select(job.c.id, job.c.timeout_time)
+    .where(
+        job.c.queue_id == bindparam("of_queue"),
+        in_state(QUEUED),
+        job.c.priority == bindparam("of_priority"),
+        job.c.id >= bindparam("first"),
+    )
+    .order_by(job.c.id)
+    .limit(LIMIT)
+    .subquery()
+)
+EXPIRE_HEAD = (
+    delete(job)
+    .where(
+        job.c.id.in_(
+            select(job.c.id)
+            .where(job.c.id.in_(select(_looked_at.c.id).where(_looked_at.c.timeout_time < _now)))
+            .where(in_state(QUEUED), job.c.timeout_time < _now)
+            .with_for_update(of=job, skip_locked=True)
+        )
+    )
+    .returning(job.c.id)
 )
 
 # Jobs in progress, locked: their ids, last_updated and since when they are. Not those that

@@ -6,7 +6,7 @@ jobs, and count them by queue id.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -24,6 +24,18 @@ def expire(connection: Connection, tally: Tally, now: int, limit: int) -> Counts
     counts = _delete(connection, tally, statements.EXPIRE, QUEUED, now, limit)
     tally.expired.update(counts)
     return counts
+
+
+def expire_head(
+    connection: Connection, tally: Tally, queue: Queue, binds: Mapping[str, int]
+) -> int:
+    """Deletes the expired among jobs that a claim on the queue met; how many."""
+    found = connection.execute(statements.EXPIRE_HEAD, {"of_queue": queue.id, **binds})
+    deleted = len(found.scalars().all())
+    tally.moves[queue.id, QUEUED, None] += deleted
+    tally.expired[queue.id] += deleted
+    tally.met[queue.name] += deleted
+    return deleted
 
 
 def fail(connection: Connection, tally: Tally, queue: Queue, ids: Sequence[int], now: int) -> int:

@@ -24,24 +24,27 @@ Durations = Counter[tuple[int, int]]
 class Tally:
     """What a batch did: how many jobs it moved, which of them expired, and what they took."""
 
-    __slots__ = ("expired", "moves", "runs", "waits")
+    __slots__ = ("expired", "met", "moves", "runs", "waits")
 
     def __init__(self) -> None:
         self.moves = Moves()
         # Of the jobs that were deleted while queued, by queue id.
         self.expired = Counter[int]()
+        # Of those, the jobs that claims met and deleted, by the queue's name.
+        self.met = Counter[str]()
         self.waits = Durations()
         self.runs = Durations()
 
     def clear(self) -> None:
         """Forgets all of it."""
-        for counter in (self.moves, self.expired, self.waits, self.runs):
+        for counter in (self.moves, self.expired, self.met, self.waits, self.runs):
             counter.clear()
 
     def add(self, other: "Tally") -> None:
         """Adds what another counted."""
         self.moves.update(other.moves)
         self.expired.update(other.expired)
+        self.met.update(other.met)
         self.waits.update(other.waits)
         self.runs.update(other.runs)
 

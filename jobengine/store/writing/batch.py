@@ -8,7 +8,7 @@ Claims, updates and deletes all work alike: read the jobs locked, apply the rule
 the domain, write what came of it.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import structlog
@@ -30,8 +30,9 @@ from jobengine.store.writing.operations import (
     Task,
     Update,
 )
+from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.touches import touch
-from jobengine.store.writing.work import Work
+from jobengine.store.writing.work import Work, always
 
 _log = structlog.get_logger(component="writer")
 
@@ -48,10 +49,18 @@ class Batch:
     """Runs operations inside a connection's transaction, as of `now`."""
 
     def __init__(
-        self, connection: Connection, contents: Contents, now: int, waiting: Waiting = nobody
+        self,
+        connection: Connection,
+        contents: Contents,
+        now: int,
+        waiting: Waiting = nobody,
+        steady: Callable[[], bool] = always,
     ) -> None:
-        """`contents` is how a job's content lies in the table; `waiting` who wants jobs."""
-        self._work = Work(connection, contents, now)
+        """`contents` is how a job's content lies in the table; `waiting` who wants jobs.
+
+        `steady` says whether the time may be trusted to delete by.
+        """
+        self._work = Work(connection, contents, now, steady)
         self._waiting = waiting
 
     @property
@@ -59,15 +68,19 @@ class Batch:
         """What the last run did; good once it is committed."""
         return self._work.tally
 
+    @property
+    def cut(self) -> Collection[int]:
+        """The ids of the queues whose claims the next batch is to go on with."""
+        return self._work.cut
+
     def run(
         self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
     ) -> Collection[int]:
-        """Runs the operations and settles or refuses each.
+        """Runs the operations and settles or refuses each, or leaves a claim pending.
 
-        Claims that wait are settled too, where jobs have come for them: to a queue that
-        the operations fed, or to one that is `woken`. Gives the ids of the queues that
-        were fed. Raises whatever a statement raises; then the whole batch is to be
-        undone, and run again by `run_each`.
+        Also serves parked claims on queues that the operations fed, and on those `woken`.
+        Gives the ids of the queues that were fed. Raises whatever a statement raises; then
+        the whole batch is to be undone, and run again by `run_each`.
         """
         self.tally.clear()
         operations = [o for o in operations if o.permitted()]
@@ -82,38 +95,46 @@ class Batch:
         return fed
 
     def run_each(
-        self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
+        self, submissions: Sequence[Submission], woken: Collection[int] = ()
     ) -> Collection[int]:
-        """Runs each operation alone in a savepoint, so that only the guilty fail.
+        """Runs each submission alone in a savepoint, so that only the guilty fail.
 
-        Those that a task is of are run with it.
-        Raises an error that all of them would meet; then the batch is to be undone.
+        A submission is done as a whole or not at all. The parked claims on one queue share
+        a savepoint. Raises an error that all of them would meet; then the batch is to be
+        undone.
         """
         self.tally.clear()
-        work, together = self._work, Tally()
-        alone = Batch(work.connection, work.contents, work.now)
+        work = self._work
+        alone = Batch(work.connection, work.contents, work.now, steady=work.steady)
         work.careful = alone._work.careful = True
-        for group in _groups(operations):
-            savepoint = work.connection.begin_nested()
-            try:
-                alone.run(group)
-            except Exception as error:
-                savepoint.rollback()
-                if concerns_all(error):
-                    raise
-                _log.exception("an operation failed", operation=type(group[0]).__name__)
-                failure = StoreFailed("the database refused the change; nothing was changed")
-                failure.__cause__ = error
-                for operation in group:
-                    operation.refuse(failure)
-            else:
-                savepoint.commit()
-                together.add(alone.tally)
+        for submission in submissions:
+            self._run_alone(alone, submission)
+        operations = [o for submission in submissions for o in submission.operations]
         fed = {o.queue.id for o in operations if isinstance(o, Create | Update)}
-        claim_all(self._work, [claim for id_ in {*fed, *woken} for claim in self._waiting(id_)])
-        depths.note(self._work.connection, self.tally.moves)
-        self.tally.add(together)
+        for queue_id in {*fed, *woken}:
+            waiters = self._waiting(queue_id)
+            if waiters:
+                self._run_alone(alone, Submission(waiters))
+        work.cut.update(alone.cut)
         return fed
+
+    def _run_alone(self, alone: "Batch", submission: Submission) -> None:
+        """Runs it by the batch `alone` in a savepoint; refuses it where a statement fails."""
+        savepoint = self._work.connection.begin_nested()
+        try:
+            alone.run(submission.operations)
+        except Exception as error:
+            savepoint.rollback()
+            if concerns_all(error):
+                raise
+            failure = StoreFailed("the database refused the change; nothing was changed")
+            failure.__cause__ = error
+            submission.refuse(failure)
+            kinds = sorted({type(operation).__name__ for operation in submission.operations})
+            _log.exception("an operation failed", operation=", ".join(kinds))
+        else:
+            savepoint.commit()
+            self.tally.add(alone.tally)
 
     def _do(self, task: Task[Any] | Sweep[Any]) -> None:
         try:
@@ -134,12 +155,3 @@ class Batch:
         if touches:
             fed |= touch(self._work, touches)
         return fed
-
-
-def _groups(operations: Sequence[Operation[Any]]) -> Iterator[list[Operation[Any]]]:
-    """The operations, each by itself or those together that are done together."""
-    tasks = [o for o in operations if isinstance(o, Task)]
-    members = {id(member) for task in tasks for member in task.of}
-    for operation in operations:
-        if id(operation) not in members:
-            yield [*(operation.of if isinstance(operation, Task) else ()), operation]

@@ -1,8 +1,8 @@
 """The write connection: a batch, its transaction, its commit, and another try."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import structlog
 from sqlalchemy import Connection, RootTransaction
@@ -14,11 +14,9 @@ from jobengine.store.database import Database
 from jobengine.store.failures import DEADLOCKS, concerns_all, may_be_done, sqlstate
 from jobengine.store.writing.batch import Batch
 from jobengine.store.writing.load import WriterLoad
-from jobengine.store.writing.operations import Operation
 from jobengine.store.writing.parked import ParkedClaims
+from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.unwritten import Unwritten
-
-Run = Callable[[Batch, Sequence[Operation[Any]], Collection[int]], Collection[int]]
 
 # How often a batch is run, but for the last time, where it meets deadlocks.
 _ATTEMPTS = 4
@@ -46,34 +44,44 @@ class Commits:
         self._parked = parked
         self._statistics = statistics
         self._connection: Connection | None = None
+        # By the queue's name; nobody has logged it yet.
+        self._expired: Counter[str] = Counter()
 
-    def commit(self, operations: Sequence[Operation[Any]], woken: Collection[int]) -> None:
-        """Commits the batch, as one or, where that fails, each for itself.
+    def commit(self, submissions: Sequence[Submission], woken: Collection[int]) -> Collection[int]:
+        """Commits the batch, as one or, where that fails, each submission for itself.
 
         Nobody has been answered before, so all of it can be undone and run again: as it is
         after a deadlock or on another connection, but not where a lock was waited for in
-        vain, which each operation would do again. Raises OutcomeUnknown, and whatever the
-        database does, when nothing was done.
+        vain, which each submission would do again. Gives the ids of the queues that the
+        next batch is to look at again for the claims that wait. Raises NothingDone;
+        OutcomeUnknown; and of any other error it is not known what was done.
         """
-        run: Run = Batch.run
+        alone = False
         for attempt in range(_ATTEMPTS):
             try:
-                self._attempt(run, operations, woken, again=attempt > 0)
+                return self._attempt(submissions, woken, alone=alone, again=attempt > 0)
             except _StatementFailed as failed:
                 error = failed.__cause__ or failed
                 self._database.damage.note(error)
                 state = sqlstate(error)
-                if run is Batch.run_each or (concerns_all(error) and not failed.lost):
+                if alone or (concerns_all(error) and not failed.lost):
                     raise
-                name = type(error).__name__
-                _log.warning("a batch failed and is run again", error=name, sqlstate=state)
+                for submission in submissions:
+                    for operation in submission.operations:
+                        operation.postpone()
                 if failed.lost:
                     self.renew()
                 elif state not in DEADLOCKS:
-                    run = Batch.run_each
-            else:
-                return
-        self._attempt(run, operations, woken, again=True)
+                    alone = True
+                name = type(error).__name__
+                _log.warning("a batch failed and is run again", error=name, sqlstate=state)
+        return self._attempt(submissions, woken, alone=alone, again=True)
+
+    def report(self) -> None:
+        """Logs what the claims of the last batch have deleted."""
+        expired, self._expired = self._expired, Counter()
+        for name, jobs in expired.items():
+            _log.info("jobs expired", queue=name, jobs=jobs)
 
     def renew(self) -> None:
         """Drops the connection; the next batch opens another."""
@@ -88,22 +96,19 @@ class Commits:
 
     def _attempt(
         self,
-        run: Run,
-        operations: Sequence[Operation[Any]],
+        submissions: Sequence[Submission],
         woken: Collection[int],
         *,
+        alone: bool,
         again: bool,
-    ) -> None:
-        """Runs and commits the batch.
-
-        Raises _StatementFailed; OutcomeUnknown; and what connecting and committing raise,
-        when nothing was done.
-        """
-        connection = self._connection = self._connection or self._database.writer.connect()
-        transaction, now = connection.begin(), self._clock.now()
-        batch = Batch(connection, self._database.contents, now, self._parked.waiting)
+    ) -> Collection[int]:
+        """Runs and commits the batch. Raises as `commit`, and _StatementFailed."""
+        connection, transaction, now = self._begin()
+        operations = [o for submission in submissions for o in submission.operations]
+        waiting, steady = self._parked.waiting, self._clock.steady
+        batch = Batch(connection, self._database.contents, now, waiting, steady)
         try:
-            fed = run(batch, operations, woken)
+            fed = batch.run_each(submissions, woken) if alone else batch.run(operations, woken)
             if fed:
                 self._database.announce_jobs(connection, fed)
             elapsed = self._clock.elapsed()
@@ -119,14 +124,28 @@ class Commits:
             # Any other error that the database sent says that it was not done.
             if may_be_done(error):
                 raise OutcomeUnknown(_UNKNOWN) from error
-            raise
+            raise NothingDone from error
+        self._parked.release_served()
         self.load.committed(len(operations), time.perf_counter() - began)
         self._statistics.committed()
-        self._parked.release_served()
+        self._expired.update(batch.tally.met)
+        return self._parked.waited_for(batch.cut)
+
+    def _begin(self) -> tuple[Connection, RootTransaction, int]:
+        """The connection, in a new transaction, as of now."""
+        try:
+            connection = self._connection = self._connection or self._database.writer.connect()
+            return connection, connection.begin(), self._clock.now()
+        except Exception as error:
+            raise NothingDone from error
 
 
-class _StatementFailed(Exception):
-    """A statement of a batch failed, and nothing was done; `lost` is the connection, too."""
+class NothingDone(Exception):
+    """A batch was not committed, for the reason that is its cause."""
+
+
+class _StatementFailed(NothingDone):
+    """A statement of a batch failed; `lost` is the connection, too."""
 
     def __init__(self, *, lost: bool) -> None:
         super().__init__()

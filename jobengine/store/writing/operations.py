@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
-from jobengine.domain.errors import JobEngineError
+from jobengine.domain.errors import JobEngineError, OutcomeUnknown
 from jobengine.domain.job import Changes, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.tables.tally import Tally
@@ -15,6 +15,17 @@ T = TypeVar("T")
 
 # What the contents in one answer may have together, in bytes, but for the first.
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
+
+# So many bytes of content take the writer about as long as a job.
+_BYTES_A_JOB = 4096
+# What a sweep may touch at once.
+_SWEEP_JOBS = 500
+
+_PENDING: Any = object()
+_UNANSWERED = (
+    "the writer has left the call without an outcome: the change may have been made, or may "
+    "not; look before you make it again"
+)
 
 
 # Raises the JobEngineError of a caller who may no longer do what it was let in for.
@@ -28,7 +39,7 @@ class Operation(Generic[T]):
 
     def __init__(self, permit: Permit | None = None) -> None:
         self._error: Exception | None = None
-        self._outcome: T | None = None
+        self._outcome: T = _PENDING
         self._permit = permit
 
     def permitted(self) -> bool:
@@ -45,6 +56,20 @@ class Operation(Generic[T]):
             return False
         return True
 
+    @property
+    def weight(self) -> int:
+        """How long it takes, in jobs: small calls go before large ones."""
+        return 1
+
+    def postpone(self) -> None:
+        """Takes back what it came to: it has none until it is settled or refused."""
+        self._outcome, self._error = _PENDING, None
+
+    @property
+    def pending(self) -> bool:
+        """Whether it has been neither settled nor refused."""
+        return self._error is None and self._outcome is _PENDING
+
     def settle(self, outcome: T) -> None:
         """Notes what it came to, should the batch be committed."""
         self._outcome, self._error = outcome, None
@@ -59,10 +84,12 @@ class Operation(Generic[T]):
         return self._error is not None
 
     def outcome(self) -> T:
-        """What it came to. Raises what it was refused with."""
+        """What it came to. Raises what it was refused with; OutcomeUnknown while pending."""
         if self._error is not None:
             raise self._error
-        return self._outcome  # type: ignore[return-value]  # settled, since not refused
+        if self._outcome is _PENDING:
+            raise OutcomeUnknown(_UNANSWERED)
+        return self._outcome
 
 
 class NewJob(msgspec.Struct, frozen=True, gc=False):
@@ -98,6 +125,12 @@ class Create(Operation[None]):
         self.jobs = jobs
         self.by = by
         self.trace = trace
+
+    @property
+    def weight(self) -> int:
+        """See Operation."""
+        size = sum(len(new.content) for new in self.jobs)
+        return len(self.jobs) + size // _BYTES_A_JOB
 
 
 class _Touch(Operation[T]):
@@ -156,6 +189,12 @@ class Update(_Touch[Job]):
         self.answer = answer
         self.edition = edition
 
+    @property
+    def weight(self) -> int:
+        """See Operation."""
+        content = self.changes.content
+        return 1 if content is None else 1 + len(content) // _BYTES_A_JOB
+
 
 class Delete(_Touch[None]):
     """Deletes a job."""
@@ -173,10 +212,10 @@ class Claim(Operation[list[Job]]):
     `after` is an update that must not have been refused. A claim that finds nothing
     waits up to `wait` seconds for a job, for as long as `wanted` says that there is
     still somebody to give it to. Where it is `traced`, `traces` are those that the
-    jobs were created with, each once, in queue order.
+    jobs were created with, each once, in queue order. It is `parked` once it waits.
     """
 
-    __slots__ = ("after", "by", "count", "queue", "traced", "traces", "wait", "wanted")
+    __slots__ = ("after", "by", "count", "parked", "queue", "traced", "traces", "wait", "wanted")
 
     def __init__(
         self,
@@ -199,6 +238,12 @@ class Claim(Operation[list[Job]]):
         self.wanted = wanted
         self.traced = traced
         self.traces: Sequence[str] = ()
+        self.parked = False
+
+    @property
+    def weight(self) -> int:
+        """See Operation."""
+        return self.count
 
 
 class Task(Operation[T]):
@@ -207,22 +252,18 @@ class Task(Operation[T]):
     It is refused where it raises NotFound or Conflict, which it may before it has written.
     """
 
-    __slots__ = ("of", "run", "then")
+    __slots__ = ("run", "then")
 
     def __init__(
-        self,
-        run: Callable[[Connection], T],
-        of: "Sequence[Operation[Any]]" = (),
-        then: Callable[[T], None] | None = None,
+        self, run: Callable[[Connection], T], then: Callable[[T], None] | None = None
     ) -> None:
-        """What it writes is `of` other operations, submitted with it: all are done, or none.
+        """The writer's thread calls `then` with the outcome once it is committed.
 
-        The writer's thread calls `then` with the outcome once it is committed, before the next
-        batch and before the caller goes on; it must neither raise nor wait.
+        It does so before the next batch, and before the caller goes on; `then` must neither
+        raise nor wait.
         """
         super().__init__()
         self.run = run
-        self.of = of
         self.then = then
 
 
@@ -238,3 +279,8 @@ class Sweep(Operation[T]):
     def __init__(self, run: Callable[[Connection, Tally], T]) -> None:
         super().__init__()
         self.run = run
+
+    @property
+    def weight(self) -> int:
+        """See Operation."""
+        return _SWEEP_JOBS

@@ -37,6 +37,7 @@ class ParkedClaims:
 
     def add(self, claim: Claim, latch: Latch, now: float) -> None:
         """Parks a claim, until a job comes or its time is up."""
+        claim.parked = True
         parked = _Parked(claim, latch, now + claim.wait)
         self._by_queue.setdefault(claim.queue.id, deque()).append(parked)
         look = min(parked.deadline, now + _LOOK_SECONDS)

@@ -1,6 +1,6 @@
 """What claims, updates and deletes share: where a batch works, and how it moves jobs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import Connection
 
@@ -12,6 +12,14 @@ from jobengine.store.tables.models import INPROGRESS
 from jobengine.store.tables.rows import Passed
 from jobengine.store.tables.tally import Tally
 
+# Jobs that the claims of a batch may clear from their way: some 40 ms, which others have to wait.
+_CLEARABLE = 2000
+
+
+def always() -> bool:
+    """The time may be trusted."""
+    return True
+
 
 class Work:
     """A connection in a transaction, as of `now`, and what has been done there.
@@ -19,15 +27,26 @@ class Work:
     A `careful` one reads each content by itself in a savepoint, since one of them may be damaged.
     """
 
-    __slots__ = ("careful", "connection", "contents", "now", "tally")
+    __slots__ = ("careful", "clearable", "connection", "contents", "cut", "now", "steady", "tally")
 
-    def __init__(self, connection: Connection, contents: Contents, now: int) -> None:
-        """`contents` is how a job's content lies in the table."""
+    def __init__(
+        self,
+        connection: Connection,
+        contents: Contents,
+        now: int,
+        steady: Callable[[], bool] = always,
+    ) -> None:
+        """`contents` is how a job's content lies in the table; `steady` as in Clock."""
         self.connection = connection
         self.contents = contents
         self.now = now
+        self.steady = steady
         self.tally = Tally()
         self.careful = False
+        # How many jobs that stand in their way, expired or damaged, claims may still clear.
+        self.clearable = _CLEARABLE
+        # The ids of the queues where that was not enough to come to a job.
+        self.cut: set[int] = set()
 
     def move(self, to: Passed, last_updated: int, ids: Sequence[int]) -> None:
         """Moves the jobs of these ids to another state."""

@@ -1,0 +1,218 @@
+"""Claims on queues whose head has expired: what they pass over, delete and cost."""
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from sqlalchemy import Connection, func, select, update
+
+from jobengine.domain.errors import OutcomeUnknown
+from jobengine.domain.job import Changes, Job, State
+from jobengine.domain.queue import Queue
+from jobengine.store.tables import depths, statements
+from jobengine.store.tables.models import job, queue
+from jobengine.store.writing.claims import claim_all
+from jobengine.store.writing.operations import Claim, Create, Operation, Task, Update
+from jobengine.store.writing.submissions import Submission
+from jobengine.store.writing.work import Work
+from tests.conftest import Databases
+from tests.test_writer import NOW, Store
+
+# More than the claims of two batches delete.
+MANY = 4500
+
+
+@pytest.fixture
+def store(tmp_path: Path, database: dict[str, str]) -> Iterator[Store]:
+    made = Store(tmp_path, database)
+    yield made
+    made.file.close()
+
+
+def expired(store: Store, jobs: int, queue: Queue | None = None, priority: int = 90) -> Create:
+    """Creates jobs at the head of a queue whose time is over already."""
+    new = [store.new(timeout_time=NOW - 1, priority=priority) for _ in range(jobs)]
+    return Create(queue or store.queue, new)
+
+
+def stored(store: Store) -> int:
+    """How many rows there are."""
+    with store.file.readers.connect() as connection:
+        return int(connection.execute(select(func.count(job.c.id))).scalar_one())
+
+
+def priorities(jobs: list[Job]) -> list[int]:
+    return [job.priority for job in jobs]
+
+
+def commit(store: Store, *submissions: Sequence[Operation[Any]]) -> list[Submission]:
+    """One batch, committed on this thread, and without the writer's."""
+    made = [Submission(operations) for operations in submissions]
+    store.writer._commits.commit(made, ())
+    return made
+
+
+def test_a_claim_deletes_what_has_expired_before_its_job_and_says_so(store: Store) -> None:
+    store.run(expired(store, 3), expired(store, 2, priority=40), expired(store, 2, store.other))
+    store.create(priority=50)
+    store.create(priority=30)
+    claims = [Claim(store.queue), Claim(store.queue, 2), Claim(store.queue)]
+    with structlog.testing.capture_logs() as logged:
+        commit(store, *([claim] for claim in claims))
+        store.writer._commits.report()
+    assert [priorities(claim.outcome()) for claim in claims] == [[50], [30], []]
+    assert stored(store) == 4, "those of the other queue are not its concern"
+    assert {"queue": "q", "jobs": 5}.items() <= logged[-1].items()
+    assert logged[-1]["event"] == "jobs expired"
+    with store.file.readers.connect() as connection:
+        assert depths.depths(connection)[store.queue.id] == {
+            State.QUEUED: 0,
+            State.INPROGRESS: 2,
+            State.COMPLETE: 0,
+            State.FAILED: 0,
+        }
+    assert store.writer.totals.by_queue[store.queue.id][4] == 5, "counted as expired"
+
+
+@pytest.mark.parametrize(("timeout", "found"), [(NOW - 1, 0), (NOW, 1), (NOW + 1, 1)])
+def test_a_job_may_be_claimed_in_the_second_of_its_timeout(
+    store: Store, timeout: int, found: int
+) -> None:
+    store.create(timeout_time=timeout)
+    claim = Claim(store.queue)
+    store.run(claim)
+    assert len(claim.outcome()) == stored(store) == found
+
+
+def test_live_jobs_among_expired_ones_are_dealt_in_order(store: Store) -> None:
+    for priority in (9, 7, 5, 3):
+        store.run(expired(store, 2, priority=priority))
+        store.create(priority=priority)
+    claims = [Claim(store.queue, 2), Claim(store.queue), Claim(store.queue, 5)]
+    store.run(*claims)
+    assert [priorities(claim.outcome()) for claim in claims] == [[9, 7], [5], [3]]
+
+
+def test_a_batch_deletes_a_bounded_number_and_leaves_the_claim_to_the_next(store: Store) -> None:
+    store.run(expired(store, MANY))
+    store.create(priority=1)
+    claim, create = Claim(store.queue), Create(store.other, [store.new()])
+    alone, _ = commit(store, [claim], [create])
+    create.outcome()  # nobody waits for the end of it
+    assert alone.operations[0].pending
+    assert stored(store) >= MANY - 2000
+    batches = 1
+    while claim.pending:
+        alone.go_on()
+        store.writer._commits.commit([alone], ())
+        batches += 1
+    assert priorities(claim.outcome()) == [1]
+    assert batches == 3
+    assert stored(store) == 2
+
+
+def test_a_claim_behind_many_expired_jobs_gets_its_job(store: Store) -> None:
+    store.run(expired(store, MANY))
+    done, _ = store.create(priority=1), store.create(priority=1)
+    store.run(Update(store.queue, done, Changes(status=State.INPROGRESS)))
+    store.writer.start()
+    finish = Update(store.queue, done, Changes(status=State.COMPLETE))
+    claim = Claim(store.queue, after=finish)
+    store.writer.submit_all([finish, claim])
+    assert finish.outcome().state is State.COMPLETE
+    assert priorities(claim.outcome()) == [1]
+    assert store.writer.submit(Claim(store.queue)) == []
+    store.writer.stop()
+
+
+def test_a_claim_that_fails_after_its_update_was_committed_does_not_say_nothing_changed(
+    store: Store,
+) -> None:
+    uid = store.create(priority=1)
+    store.run(expired(store, MANY))
+    finish = Update(store.queue, uid, Changes(status=State.COMPLETE))
+    claim = Claim(store.queue, after=finish)
+    (submission,) = commit(store, [finish, claim])
+    submission.go_on()
+    submission.refuse(RuntimeError("the next batch failed"))
+    assert finish.outcome().state is State.COMPLETE
+    with pytest.raises(OutcomeUnknown):
+        claim.outcome()
+
+
+def test_a_claim_that_waits_gets_its_job_from_behind_many_expired_ones(store: Store) -> None:
+    store.writer.start()
+    claim = Claim(store.queue, wait=60)
+    thread = threading.Thread(target=lambda: store.writer.submit(claim))
+    thread.start()
+    while not store.writer.waiting:
+        store.writer.submit(Task(bool))
+    create = expired(store, MANY)
+    create.jobs = [*create.jobs, store.new(priority=1)]
+    store.writer.submit(create)
+    thread.join()
+    assert priorities(claim.outcome()) == [1]
+    store.writer.stop()
+
+
+def test_while_the_clock_is_not_trusted_claims_delete_nothing(store: Store) -> None:
+    store.run(expired(store, 30))
+    store.create(priority=50)
+    store.clock.set(NOW, steady=False)
+    claims = [Claim(store.queue), Claim(store.queue)]
+    commit(store, *([claim] for claim in claims))
+    assert [priorities(claim.outcome()) for claim in claims] == [[50], []]
+    assert stored(store) == 31
+
+
+def test_a_claim_on_a_paused_queue_deletes_nothing(store: Store) -> None:
+    store.run(expired(store, 3))
+    with store.file.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE queue SET paused = true")
+    claim = Claim(store.queue)
+    store.run(claim)
+    assert (claim.outcome(), stored(store)) == ([], 3)
+
+
+def test_two_servers_pass_over_the_same_head_at_once(tmp_path: Path, databases: Databases) -> None:
+    store = Store(tmp_path, databases.env("postgresql"))
+    store.run(expired(store, 5))
+    for priority in (20, 10):
+        store.create(priority=priority)
+    claims = [Claim(store.queue), Claim(store.queue)]
+    engine, contents = store.file.writer, store.file.contents
+    with engine.connect() as first, first.begin(), engine.connect() as second, second.begin():
+        for connection, claim in zip((first, second), claims, strict=True):
+            claim_all(Work(connection, contents, NOW), [claim])
+    assert [priorities(claim.outcome()) for claim in claims] == [[20], [10]]
+    store.file.close()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_look_at_the_head_costs_the_same_however_many_jobs_are_there(
+    tmp_path: Path, paused: bool
+) -> None:
+    store = Store(tmp_path, {})  # PostgreSQL counts no steps
+    steps = []
+    for jobs in (10, 2000):
+        store.run(expired(store, jobs))
+        with store.file.writer.begin() as connection:
+            connection.execute(update(queue).values(paused=paused))
+            steps.append(steps_of_head(connection, store.queue))
+    assert steps[1] <= steps[0]
+    store.file.close()
+
+
+def steps_of_head(connection: Connection, of: Queue) -> int:
+    """How many instructions SQLite runs to read the head of a queue."""
+    steps = itertools.count()
+    raw: Any = connection.connection.driver_connection
+    raw.set_progress_handler(lambda: 0 * next(steps), 1)
+    with statements.HEAD.cursor(connection, {"of_queue": of.id, "limit": 1}) as rows:
+        rows.fetchall()
+    raw.set_progress_handler(None, 1)
+    return next(steps)
