@@ -4,9 +4,12 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Database, Use
+from jobengine.store.failures import cause
 from jobengine.store.findings import Findings, Tell
 from jobengine.store.migrate import refuse_foreign
 from jobengine.store.sqlcipher.copies import existing, rekey
@@ -30,6 +33,9 @@ def _own(file: SqlcipherFile) -> SqlcipherFile:
         if not file.is_new:
             with file.readers.connect() as connection:
                 refuse_foreign(connection, file.place)
+    except (SQLAlchemyError, MemoryError) as error:
+        file.close()
+        raise CannotOpen(f"{file.place} cannot be opened: {cause(error)}") from error
     except BaseException:
         file.close()
         raise
