@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event
+from sqlalchemy.exc import OperationalError
 
 from jobengine.cli.administer import administer
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Actor
-from jobengine.domain.errors import Forbidden
+from jobengine.domain.errors import Forbidden, OutcomeUnknown
 from jobengine.engine.administration import CreateKey, RevokeKey
+from jobengine.engine.duties.refresh import Refresh
 from jobengine.store.writing.operations import Claim, Task
 from jobengine.wsgi import Service
 from tests.conftest import Databases, launch_in, next_queue
@@ -328,5 +330,30 @@ def test_what_a_task_revokes_is_revoked_for_the_very_next_batch(
         with ThreadPoolExecutor(1) as pool:
             house.writer.submit(Task(claim_meanwhile, then=revoke))
             assert isinstance(claiming[0].exception(), Forbidden)
+    finally:
+        house.service.stop()
+
+
+def test_a_revocation_of_which_nobody_knows_whether_it_was_made_is_looked_up(
+    tmp_path: Path, database: dict[str, Any]
+) -> None:
+    house = HeldService(tmp_path, database)
+    keys = house.service.keys
+    key, text = keys.create("worker", None, ME)
+    api = Api(WsgiTransport(house.service.app), "q", "worker", f"Bearer {text}")
+    engine = house.service._database.writer
+
+    def lose_the_database(connection: Connection) -> None:
+        event.remove(engine, "commit", lose_the_database)
+        driver: Any = connection.connection.driver_connection
+        driver.execute("COMMIT")
+        raise OperationalError("COMMIT", {}, OSError("gone"), connection_invalidated=True)
+
+    try:
+        event.listen(engine, "commit", lose_the_database)
+        with pytest.raises(OutcomeUnknown):
+            keys.revoke(key.id, ME)
+        Refresh(house.service).chunk()
+        assert_problem(api.next(), 401, "unauthenticated")
     finally:
         house.service.stop()
