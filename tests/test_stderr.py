@@ -17,7 +17,8 @@ from tests.harness.clock import FileClock
 from tests.harness.disks import SmallDisk
 from tests.harness.server import SECRET, STDERR, Server, free_port
 from tests.harness.zygote import zygote
-from tests.test_outages import ready, until_done
+from tests.test_outages import ready
+from tests.test_threads import until
 
 CONFIG = "version: 1\nmetrics: ['*']\nqueues:\n  q: {read: ['*'], write: ['*']}\n"
 MORE = f"{CONFIG}  r: {{read: ['*'], write: ['*']}}\n"
@@ -40,9 +41,8 @@ def test_calls_duties_and_reloads_go_on_though_nothing_can_be_logged(
         assert api.send("GET", "/no/such/path").status == 404
         clock.advance(6)
         metrics = 'jobengine_jobs_expired_total{queue="q"} 1.0'
-        until_done(lambda: api.send("GET", "/metrics"), 200)
-        while metrics not in api.send("GET", "/metrics").body.decode():
-            assert api.get(lapsing["uid"]).status == 404
+        until(lambda: metrics in api.send("GET", "/metrics").body.decode())
+        assert api.get(lapsing["uid"]).status == 404
         server.config.write_text("version: 1\nqueues: [mistake\n")
         server.process.send_signal(signal.SIGHUP)
         server.config.write_text(MORE)
@@ -54,8 +54,12 @@ def test_calls_duties_and_reloads_go_on_though_nothing_can_be_logged(
 def until_served(server: Server, queue: str) -> None:
     """Asks for a reload until the queue is there."""
     api = server.api(queue)
-    while api.create().status == 404:
+
+    def there() -> bool:
         server.process.send_signal(signal.SIGHUP)
+        return api.create().status == 201
+
+    until(there)
 
 
 @pytest.mark.parametrize("closed", [(2,), (0, 1, 2)])

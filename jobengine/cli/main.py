@@ -36,6 +36,11 @@ Examples:
   SECRET=... jobengine move --db ./jobs.queuedb --to postgresql+psycopg://user@host/jobs
   SECRET=... jobengine backup --db ./jobs.queuedb ./backup.queuedb
   jobengine serve --help
+
+\b
+Exit codes of every command but serve, besides its own:
+  1         stdout cannot take what is printed
+  130, 143  ended by SIGINT or SIGTERM, with nothing half done: run it again
 """,
 )
 @click.version_option(__version__)

@@ -45,7 +45,7 @@ Environment:
 
 \b
 Exit codes:
-  0  stopped as asked, by SIGTERM or SIGINT
+  0  stopped as asked, by SIGTERM or SIGINT, while it starts, too
   1  SECRET is missing or wrong, or a file, the database or the port cannot be opened
   2  a mistake in the config, the environment or the command line
 """
