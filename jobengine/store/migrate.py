@@ -18,7 +18,7 @@ from jobengine.store.tables.models import job, metadata, queue
 
 _VERSIONS = "alembic_version"
 _ELSEWHERE = (
-    "Nothing was changed. JobEngine needs a database of its own: a file, or on PostgreSQL a "
+    "No table was changed. JobEngine needs a database of its own: a file, or on PostgreSQL a "
     "schema, as in ?options=-csearch_path%3Djobengine at the end of the URL"
 )
 
@@ -33,7 +33,7 @@ def migrations() -> Path:
 def upgrade(database: Database, revision: str = "head") -> None:
     """Upgrades the schema to the revision, in one transaction, and makes ready for use.
 
-    Raises CannotOpen where the database was made by a newer version.
+    Raises CannotOpen where the database was made by a newer version, or its tables by others.
     """
     with database.writer.connect() as connection, database.migrations_locked(connection):
         _upgrade(database, connection, revision)
@@ -42,6 +42,7 @@ def upgrade(database: Database, revision: str = "head") -> None:
 
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:
+    refuse_foreign(connection, database.place)
     current = MigrationContext.configure(connection).get_current_revision()
     connection.rollback()
     if current is not None and not knows(current):
@@ -62,6 +63,7 @@ def is_current(database: Database) -> bool:
     if database.is_new:
         return False
     with database.readers.connect() as connection:
+        refuse_foreign(connection, database.place)
         current = MigrationContext.configure(connection).get_current_revision()
         newest = _scripts(migrations()).get_current_head()
     if current is None or current == newest:
