@@ -1,6 +1,7 @@
 """The config file and the environment: what is accepted, and every mistake told by key."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("version: [1]", "version: expected 1"),
         ("version: 1\nport: 65536", "port: expected an integer from 0 to 65535, got 65536"),
         ("version: 1\nport: -1", "port: expected"),
-        ("version: 1\nauthentication: yes", "authentication: expected none or keys, got True"),
+        ("version: 1\nauthentication: yes", "authentication: expected none or keys, got 'yes'"),
         ("version: 1\nauthentication: [keys]", "authentication: expected none or keys"),
         ("version: 1\nhosts: localhost", "hosts: expected a list of host names, got 'localhost'"),
         ("version: 1\nhosts: [5]", "hosts[0]: expected a host name or an address"),
@@ -139,7 +140,7 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("version: 1\nqueues: {a: {raed: []}}", "queues.a.raed: unknown key, did you mean read?"),
         ("version: 1\nqueues: {a: {read: x}}", "queues.a.read: expected a list"),
         ("version: 1\nqueues: {a: {read: [b, 5]}}", "queues.a.read[1]: expected a service name"),
-        ("version: 1\nqueues: {a: {write: [no]}}", "queues.a.write[0]: expected a service name"),
+        ("version: 1\nqueues: {a: {write: [true]}}", "queues.a.write[0]: expected a service name"),
         ("version: 1\nqueues: {a: {write: ['x,y']}}", "queues.a.write[0]: expected"),
         ("version: 1\nversion: 1", "line 2, column 1: the key 'version' is given twice"),
         ("version: 1\nqueues: {a: {}, a: {}}", "the key 'a' is given twice"),
@@ -152,13 +153,121 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("\tversion: 1", "line 1"),
         ("version: \x00", "it is not YAML"),
         ("? [a, b]\n: c", "line 1"),
-        ("version: 1\n2020-99-99: 1", "it is not YAML"),
+        ("version: 1\n2020-99-99: 1", "2020-99-99: unknown key"),
+        ("version: 1\nport: 06010", "port: expected an integer from 0 to 65535 in decimal digits"),
+        ("version: 1\nport: 06010", "got '06010' (line 2)"),
+        ("version: 1\nport: 1:30", "port: expected an integer from 0 to 65535, got '1:30'"),
+        ("version: 1\nport: 0x10", "got '0x10'"),
+        ("version: 1\nport: 1_000", "got '1_000'"),
+        ("version: 1\nport: 1e3", "got '1e3'"),
+        ("version: 1\nport: 0b1", "got '0b1'"),
+        ("version: 01", "version: expected 1 or 1.0"),
+        ("version: 1\nport: " + "9" * 5000, "it is not YAML"),
+        ("version: 1\nhost: 0.0.0.0:6010", "host: expected an address or a host name alone"),
+        ("version: 1\nhost: '[::]:6010'", "(`port` has the port), got '[::]:6010'"),
+        ("version: 1\nhost: http://localhost", "alone"),
+        ("version: 1\nhost: 'a\u00a0b'", "host: expected an address or a host name to listen on"),
+        (
+            "version: 1\nqueues: {q: {read: [*]}}",
+            '* begins an alias in YAML: put it in quotes, as in ["*"]',
+        ),
+        ("version: 1\nqueues:\n  q:\n    read:\n    - *\n", "line 5, column 8: * begins an alias"),
+        ("version: 1\nqueues: {q: {read: *all}}", "* begins an alias"),
+        ("version: 1\nhost: @a", "put what begins with @ in quotes"),
+        ("version:\u00a01", "line 1, column 9: a no-break space (U+00A0): expected a space"),
+        ("version: 1\nqueues:\n\u00a0\u00a0q: {}", "line 3, column 1: a no-break space (U+00A0)"),
+        ("version: 1\nqueues: {q: {read:\u202f[a]}}", "a narrow no-break space (U+202F)"),
+        ("version: 1\nqueues:\n\tq: {}", "line 3, column 1: a tab: expected a space"),
+        ("version: 1\nqueues:\n  q:\n  \tread: []", "line 4, column 3: a tab: expected a space"),
+        ("version: 1\nqueues: {'a,b': {wrte: []}}", "queues.a,b.wrte: unknown key"),
+        ("version: 1\nservices: {'a,b': {rate_limit: 5}}", "services.a,b.rate_limit: expected"),
+        ("version: 1\nqueues: {a: {x-read: []}}", "queues.a.x-read: unknown key"),
         ("version: 1\nport: !!int abc", "it is not YAML"),
         ("[" * 3000, "nest"),
     ],
 )
 def test_a_mistake_is_told_by_its_key(text: str, key: str) -> None:
     assert any(key in mistake for mistake in mistakes(text)), mistakes(text)
+
+
+def test_both_of_two_keys_are_told_with_their_lines_and_all_else_too() -> None:
+    text = "version: 1\nport: 1\nport: 2\nqueues:\n  q: {}\n  q: {}\nfoo: 1"
+    twice, queue_, unknown = mistakes(text)
+    assert twice == "line 3, column 1: the key 'port' is given twice, first in line 2"
+    assert queue_ == "line 6, column 3: the key 'q' is given twice, first in line 5"
+    assert unknown.startswith("foo: unknown key")
+    assert unknown.endswith("(line 7)")
+
+
+def test_mistakes_are_told_with_their_lines() -> None:
+    text = "version: 1\nport: x\nqueues:\n  q:\n    read:\n    - a\n    - 5\n    wrte: []\n"
+    assert [mistake.rpartition(" (")[2] for mistake in mistakes(text)] == [
+        "line 2)",
+        "line 8)",
+        "line 7)",
+    ]
+
+
+def test_names_that_older_yaml_takes_for_true_and_false_are_names() -> None:
+    text = "version: 1\nqueues: {no: {read: [on, off, y, n, yes, No], write: [1e3, 1:30, 010]}}"
+    queues = parse_settings(text, "the config").queues
+    assert queues == {
+        "no": QueueSettings(
+            frozenset({"on", "off", "y", "n", "yes", "No"}), frozenset({"1e3", "1:30", "010"})
+        )
+    }
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [("true", True), ("yes", True), ("On", True), ("false", False), ("no", False), ("OFF", False)],
+)
+def test_switches(value: str, meant: bool) -> None:
+    assert parse_settings(f"version: 1\nprotect_nonempty: {value}", "c").protect_nonempty is meant
+
+
+def test_a_no_break_space_in_a_comment_is_nothing_to_speak_of() -> None:
+    text = "version: 1  # a\u00a0b\n# \tc\u00a0d\nport: x"
+    assert len(mistakes(text)) == 1
+
+
+def test_keys_that_begin_with_x_are_for_anchors() -> None:
+    text = """
+x-deep: {one: {two: &own {<<: &defaults {read: [a], max_jobs: 5}, read: [b]}}}
+x-name: &name ops
+version: 1
+admins: [*name]
+queues:
+  q: *defaults
+  r: {<<: *own, write: [*name]}
+"""
+    settings = parse_settings(text, "the config")
+    assert settings.admins == {"ops"}
+    assert settings.queues == {
+        "q": QueueSettings(frozenset({"a"}), frozenset(), max_jobs=5),
+        "r": QueueSettings(frozenset({"b"}), frozenset({"ops"}), max_jobs=5),
+    }
+
+
+def _laughs(first: str, of: Callable[[str], str]) -> str:
+    """Each line refers 50 times to the one before it."""
+    more = (f"x-{n}: &a{n} {of(', '.join([f'*a{n - 1}'] * 50))}\n" for n in range(1, 9))
+    return f"version: 1\nx-0: &a0 {first}\n{''.join(more)}queues: {{q: *a8}}\nport: x\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        _laughs("[a]", "[{}]".format),
+        _laughs("{read: []}", "{{<<: [{}]}}".format),
+        _laughs("{" + ", ".join(f"k{n}: 1" for n in range(100)) + "}", "{{<<: [{}]}}".format),
+        "version: 1\nport: x\nx-a: &a [*a]",
+        "version: 1\nport: x\nx-a: &a {<<: *a}",
+        "version: 1\nport: x\nqueues: &a {a: *a}",
+    ],
+)
+def test_aliases_of_aliases_cost_no_more_than_the_file(text: str) -> None:
+    assert any("port: expected" in mistake for mistake in mistakes(text))
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from jobengine.engine.config_watch import _UNCHANGED as UNCHANGED
 from tests.harness.server import Server
 
 OPEN = "{read: ['*'], write: ['*']}"
@@ -146,3 +147,15 @@ def test_a_queue_has_minutes_of_its_own(tmp_path: Path) -> None:
         assert (deleted["queue"], deleted["jobs"]) == ("q", 1)
         assert server.api().get(done["uid"]).status == 404
         assert server.api("r").get(kept["uid"]).json() == kept
+
+
+def test_sighup_says_that_the_file_is_what_it_was(server: Server) -> None:
+    """As in a container whose config is mounted as a single file, and was replaced outside."""
+    server.process.send_signal(signal.SIGHUP)
+    said = server.wait_for(UNCHANGED)
+    assert said["path"] == str(server.config)
+    hang_up(server, f"version: 1\nqueues:\n  s: {OPEN}\n")
+    server.wait_for("config applied")
+    assert statuses(server, "q", "s") == [404, 201]
+    server.process.send_signal(signal.SIGHUP)
+    server.wait_for(UNCHANGED)

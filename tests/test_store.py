@@ -221,6 +221,33 @@ def test_the_database_is_readable_by_its_owner_alone(file: SqlcipherFile) -> Non
     assert modes == dict.fromkeys(names, 0o600)
 
 
+@pytest.mark.parametrize(
+    ("statements", "expected"),
+    [
+        (["CREATE TABLE alembic_version (version_num)"], None),
+        (["CREATE TABLE other (id)"], None),
+        (
+            ["CREATE TABLE alembic_version (version_num)", "INSERT INTO {} VALUES ('0001')"],
+            "another application's tables: its alembic_version is at 0001",
+        ),
+        (["CREATE TABLE job (id)"], "has not made, or whose alembic_version is gone: job"),
+    ],
+)
+def test_a_file_with_another_applications_tables_is_refused(
+    file: SqlcipherFile, statements: list[str], expected: str | None
+) -> None:
+    with file.writer.begin() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement.format("alembic_version"))
+    if expected is None:
+        upgrade(file)
+        return
+    with pytest.raises(CannotOpen, match=expected):
+        upgrade(file)
+    with file.writer.connect() as connection:
+        assert len(inspect(connection).get_table_names()) == 1
+
+
 def test_a_lock_is_exclusive_and_names_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "new" / "jobs.queuedb"
     with StoreLock(path), pytest.raises(CannotOpen, match="in use by process"):

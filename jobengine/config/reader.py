@@ -25,6 +25,11 @@ _NUMBERS = {
     "job_timeout_minutes": _TIMEOUT,
     "max_jobs": (1, MAX_JOBS_MAX),
 }
+# What is written for anchors, and read by nobody here.
+_EXTENSION = "x-"
+_PORT_IN_HOST = re.compile(r"[^:]*:[0-9]+|\[.*\](:[0-9]+)?|[a-z]+://.*")
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
+_NUMBER = re.compile("[-+]?[0-9]+")
 _RATE = re.compile("([0-9]{1,9})/([smh])")
 # A name or an IPv4 address.
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
@@ -37,7 +42,9 @@ class Reader:
     """Takes a document apart and gathers its mistakes by key."""
 
     def __init__(self, document: Mapping[Any, Any]) -> None:
-        self._document = document
+        self._document = {
+            key: value for key, value in document.items() if not str(key).startswith(_EXTENSION)
+        }
         self.mistakes: list[str] = []
 
     def settings(self) -> Settings:
@@ -94,9 +101,12 @@ class Reader:
             self._mistake(key, "1 or 1.0", value)
 
     def _host(self, key: str, value: object) -> str:
-        if isinstance(value, str) and value and " " not in value:
+        if isinstance(value, str) and _PORT_IN_HOST.fullmatch(value):
+            self._mistake(key, "an address or a host name alone (`port` has the port)", value)
+        elif isinstance(value, str) and value and len(value.split()) == 1 and value.isprintable():
             return value
-        self._mistake(key, "an address or a host name to listen on", value)
+        else:
+            self._mistake(key, "an address or a host name to listen on", value)
         return ""
 
     def _base_path(self, key: str, value: object) -> str:
@@ -109,12 +119,16 @@ class Reader:
         def read(key: str, value: object) -> int:
             if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
                 return value
-            self._mistake(key, f"an integer from {low} to {high}", value)
+            digits = isinstance(value, str) and _NUMBER.fullmatch(value)
+            how = " in decimal digits, no zero before them and no quotes" if digits else ""
+            self._mistake(key, f"an integer from {low} to {high}{how}", value)
             return default
 
         return read
 
     def _boolean(self, key: str, value: object) -> bool:
+        if isinstance(value, str):
+            value = _SWITCHES.get(value.lower(), value)  # as YAML 1.1 has them
         if not isinstance(value, bool):
             self._mistake(key, "true or false", value)
         return value is True
@@ -159,7 +173,7 @@ class Reader:
             place = f"{key}.{name}"
             if not isinstance(name, str) or not is_name(name) or name == ANYONE:
                 self.mistakes.append(f"{place}: expected a service name: {NAME_RULE}")
-            elif not isinstance(body, dict):
+            if not isinstance(body, dict):
                 self._mistake(place, "`rate_limit`", body)
             else:
                 self._refuse_unknown(f"{place}.", body, {"rate_limit"})
@@ -179,7 +193,7 @@ class Reader:
             if not isinstance(name, str) or not is_name(name):
                 quoted = "" if isinstance(name, str) else " (put it in quotes)"
                 self.mistakes.append(f"{place}: expected a queue name{quoted}: {NAME_RULE}")
-            elif not isinstance(body, dict):
+            if not isinstance(body, dict):
                 self._mistake(place, "`read` and `write` lists", body)
             else:
                 queues[name] = self._queue(f"{place}.", body)

@@ -16,6 +16,12 @@ from jobengine.threads import ServiceThread
 # Looked at by its time and content: what is mounted into a container sends no events.
 _PERIOD_SECONDS = 2.0
 
+# A container goes on with the file that was mounted, when another has taken its name outside.
+_UNCHANGED = (
+    "config unchanged since it was last applied; a single file that is mounted into a container "
+    "stays as it was when another is put in its place: mount its folder"
+)
+
 _log = structlog.get_logger(component="config")
 
 _Stamp = tuple[int, int, int]
@@ -92,7 +98,8 @@ class ConfigWatch:
             self._note(f"it cannot be read: {error.strerror}")
             _log.error("the config cannot be read; nothing is changed", reason=error.strerror)
             return
-        self._applied = self._unsettled = hashlib.sha256(data).digest()
+        before, found = self._applied, hashlib.sha256(data).digest()
+        self._applied = self._unsettled = found
         try:
             self._apply(settings_in(data, f"the config {self._path}"))
         except ConfigRefused as error:
@@ -107,7 +114,7 @@ class ConfigWatch:
             _log.exception("the config could not be applied")
         else:
             self._note()
-            _log.info("config applied", path=str(self._path))
+            _log.info(_UNCHANGED if found == before else "config applied", path=str(self._path))
 
     def _note(self, refused: str = "") -> None:
         self.looked = Looked(self._now(), refused)

@@ -18,7 +18,7 @@ from jobengine.store.tables.models import job, metadata, queue
 
 _VERSIONS = "alembic_version"
 _ELSEWHERE = (
-    "Nothing was changed. JobEngine needs a database of its own: a file, or on PostgreSQL a "
+    "No table was changed. JobEngine needs a database of its own: a file, or on PostgreSQL a "
     "schema, as in ?options=-csearch_path%3Djobengine at the end of the URL"
 )
 
@@ -38,8 +38,8 @@ def migrations() -> Path:
 def upgrade(database: Database, revision: str = "head", *, filling: bool = False) -> None:
     """Upgrades the schema to the revision, in one transaction, and makes ready for use.
 
-    Raises CannotOpen where the database was made by a newer version, or a move into it has not
-    finished, unless it is `filling` it.
+    Raises CannotOpen where the database was made by a newer version, its tables are another
+    application's, or a move into it has not finished, unless it is `filling` it.
     """
     with database.writer.connect() as connection, database.migrations_locked(connection):
         if not (filling and is_filling(connection)):
@@ -49,6 +49,7 @@ def upgrade(database: Database, revision: str = "head", *, filling: bool = False
 
 
 def _upgrade(database: Database, connection: Connection, revision: str) -> None:
+    refuse_foreign(connection, database.place)
     current = MigrationContext.configure(connection).get_current_revision()
     connection.rollback()
     refuse_unfinished(database.place, current)
@@ -70,6 +71,7 @@ def is_current(database: Database) -> bool:
     if database.is_new:
         return False
     with database.readers.connect() as connection:
+        refuse_foreign(connection, database.place)
         current = MigrationContext.configure(connection).get_current_revision()
         newest = _head()
     refuse_unfinished(database.place, current)

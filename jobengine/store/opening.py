@@ -4,14 +4,10 @@ import os
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Database, Use
-from jobengine.store.failures import cause
 from jobengine.store.findings import Findings, Tell
-from jobengine.store.migrate import refuse_foreign
 from jobengine.store.sqlcipher.copies import existing, rekey
 from jobengine.store.sqlcipher.database import SqlcipherFile
 from jobengine.store.sqlcipher.integrity import check
@@ -20,26 +16,11 @@ from jobengine.store.sqlcipher.integrity import check
 def open_database(place: Path | DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> Database:
     """The database. Raises CannotOpen; InUse where who must not be beside has it."""
     if isinstance(place, Path):
-        return _own(SqlcipherFile(place, secret, use))
+        return SqlcipherFile(place, secret, use)
     _need_postgresql()
     from jobengine.store.postgresql.database import PostgresDatabase
 
     return PostgresDatabase(place, secret, use)
-
-
-def _own(file: SqlcipherFile) -> SqlcipherFile:
-    """The file, unless its tables are another application's: then it is closed and refused."""
-    try:
-        if not file.is_new:
-            with file.readers.connect() as connection:
-                refuse_foreign(connection, file.place)
-    except (SQLAlchemyError, MemoryError) as error:
-        file.close()
-        raise CannotOpen(f"{file.place} cannot be opened: {cause(error)}") from error
-    except BaseException:
-        file.close()
-        raise
-    return file
 
 
 def is_read_only(place: Path | DatabaseUrl) -> bool:
