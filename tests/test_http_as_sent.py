@@ -248,7 +248,17 @@ def test_a_body_is_read_however_it_is_framed(
     assert len(server.api(queue).listed()) == 1
 
 
-@pytest.mark.parametrize("body", [b"zz\r\nabc\r\n0\r\n\r\n", b"%x\n%b\n0\n\n" % (len(GOOD), GOOD)])
+NO_CHUNKS = {
+    "no number": b"zz\r\nabc\r\n0\r\n\r\n",
+    "a space": b"%x z\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "bare LFs": b"%x\n%b\n0\n\n" % (len(GOOD), GOOD),
+    "a bare LF before CRLF": b"%x\n\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "a bare LF after an extension": b"%x;a\n\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "a chunk that is longer": b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD) - 1, GOOD),
+}
+
+
+@pytest.mark.parametrize("body", NO_CHUNKS.values(), ids=NO_CHUNKS)
 def test_chunks_that_are_none_are_refused_at_once(server: Server, queue: str, body: bytes) -> None:
     sent = send(server, head(queue, CHUNKED) + body)
     assert sent.statuses == [400]
