@@ -16,8 +16,9 @@ ENV PATH=/opt/jobengine/bin:$PATH \
     PYTHONUNBUFFERED=1
 VOLUME /jobengine
 EXPOSE 6010
+# http.client asks no proxy, whatever http_proxy says.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
-    CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:6010/readyz', timeout=2)"]
+    CMD ["python", "-c", "import http.client as h, sys; c = h.HTTPConnection('127.0.0.1', 6010, timeout=2); c.request('GET', '/readyz'); sys.exit(c.getresponse().status != 200)"]
 # SIGTERM answers what was accepted, and exits 0 within seconds.
 STOPSIGNAL SIGTERM
 CMD ["jobengine", "serve", "--host", "0.0.0.0", "--port", "6010"]

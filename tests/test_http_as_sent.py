@@ -248,7 +248,17 @@ def test_a_body_is_read_however_it_is_framed(
     assert len(server.api(queue).listed()) == 1
 
 
-@pytest.mark.parametrize("body", [b"zz\r\nabc\r\n0\r\n\r\n", b"%x\n%b\n0\n\n" % (len(GOOD), GOOD)])
+NO_CHUNKS = {
+    "no number": b"zz\r\nabc\r\n0\r\n\r\n",
+    "a space": b"%x z\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "bare LFs": b"%x\n%b\n0\n\n" % (len(GOOD), GOOD),
+    "a bare LF before CRLF": b"%x\n\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "a bare LF after an extension": b"%x;a\n\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD),
+    "a chunk that is longer": b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD) - 1, GOOD),
+}
+
+
+@pytest.mark.parametrize("body", NO_CHUNKS.values(), ids=NO_CHUNKS)
 def test_chunks_that_are_none_are_refused_at_once(server: Server, queue: str, body: bytes) -> None:
     sent = send(server, head(queue, CHUNKED) + body)
     assert sent.statuses == [400]
@@ -286,3 +296,26 @@ def test_the_answer_to_a_head_has_no_byte_after_its_head(server: Server, queue: 
             while data := connection.recv(65536):
                 answer += data
         assert answer.partition(b"\r\n\r\n")[2] == b"", path
+
+
+def test_an_absolute_target_says_which_host_is_meant(
+    request: pytest.FixtureRequest, server: Server
+) -> None:
+    """RFC 9112, section 3.2.2. A form from a page of that host is no other site's."""
+    skip_known(request, server, PASSED)
+    for origin, status in (("http://meant:80", 303), ("http://h", 403)):
+        lines = (f"Origin: {origin}", "Content-Length: 0")
+        sent = send(server, get("http://meant:80/logout", *lines, method="POST"))
+        assert sent.statuses == [status]
+
+
+@pytest.mark.parametrize("step", [1, 7])
+def test_a_head_may_come_in_pieces(server: Server, queue: str, step: int) -> None:
+    request = b"\r\n" + head(queue, LENGTH, "Connection: close") + GOOD
+    with socket.create_connection(("127.0.0.1", server.port), timeout=_SECONDS) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for start in range(0, len(request), step):
+            connection.sendall(request[start : start + step])
+        answer = connection.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert len(server.api(queue).listed()) == 1

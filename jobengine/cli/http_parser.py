@@ -7,8 +7,14 @@ the server behind it: request smuggling (RFC 9112, sections 3.2, 6.1 and 11.2).
 import re
 from collections.abc import Sequence
 
+from waitress import receiver
 from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.utilities import BadRequest, Error
+
+# Their `$` also matches before a last LF: `5\n\r\n` would be one size here, and a size and an
+# empty line to a proxy that takes a bare LF for the end of one.
+receiver.ONLY_HEXDIG_RE = re.compile(rb"[0-9a-fA-F]+\Z")
+receiver.CHUNK_EXT_RE = re.compile(receiver.CHUNK_EXT_RE.pattern.removesuffix(b"$") + rb"\Z")
 
 # Above what any client sends; a thousand connections may each fill it and wait.
 HEAD_BYTES_MAX = 32 * 1024
