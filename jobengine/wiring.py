@@ -42,6 +42,7 @@ from jobengine.engine.users import Users
 from jobengine.web.app import Services as Pages
 from jobengine.web.app import Site
 from jobengine.web.app import create_app as create_pages
+from jobengine.web.job import form_max
 
 if TYPE_CHECKING:
     from jobengine.tracing import OpenTelemetry
@@ -99,11 +100,12 @@ class UseCases:
         """The API alone, and the API and the pages as one."""
         timing, most = Timing(), self._around.settings().max_body_bytes
         tracing = self._around.tracing
-        before: list[Any] = [AccessLog(), timing, CheckHost(self.hosts)]
+        before: list[Any] = [AccessLog(), timing]
         if tracing is not None:
             before.insert(0, tracing.middleware)
-        api = create_api(self._calls(), readiness, most, timing, before)
-        return api, Site(api, create_pages(self._pages(), before, most))
+        api, admission = create_api(self._calls(), readiness, most, timing, before)
+        pages = create_pages(self._pages(), [*before, CheckHost(self.hosts)], most)
+        return api, Site(api, pages, admission.wants_body, form_max(most))
 
     def control(self) -> Control | None:
         """Takes commands from processes that cannot open the database beside this one."""
@@ -120,6 +122,7 @@ class UseCases:
             self._audit,
             self._queue_admin(self.access),
             self.metrics,
+            self.hosts,
         )
 
     def _knows(self, service: str) -> bool:
