@@ -12,7 +12,13 @@ from jobengine import __version__
 from jobengine.api import problems
 from jobengine.api.description import fields, jobs, queues, server
 from jobengine.api.description.operation import Answer, Examples, Header, Operation, Parameter
-from jobengine.domain.errors import JobEngineError, TooMany, Unauthenticated, Unavailable
+from jobengine.domain.errors import (
+    JobEngineError,
+    Misdirected,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     *jobs.OPERATIONS,
@@ -33,6 +39,9 @@ _OF_HTTP = {
     500: "",
     501: "The request's Transfer-Encoding is unknown.",
 }
+_MISDIRECTED = problems.of(
+    Misdirected("the host 'evil.example' is neither loopback nor under `hosts` in the config")
+)
 _NOT_HTTP = problems.plain(400)
 _TOO_LARGE = problems.plain(413, "The body may have at most 16777216 bytes.")
 
@@ -47,6 +56,7 @@ def build(*, keys: bool) -> dict[str, Any]:
     for status, detail in _OF_HTTP.items():
         problem = problems.plain(status, detail)
         spec.components.response(_title(status), _problems([problem], ()))
+    spec.components.response(_title(421), _problems([_MISDIRECTED], ()))
     if keys:
         text = "A key, made by `jobengine keys create`."
         scheme = {"type": "http", "scheme": "bearer", "description": text}
@@ -122,7 +132,7 @@ def _answers(operation: Operation, *, keys: bool) -> Iterator[tuple[str, Any]]:
         found[413] = [_TOO_LARGE]
     for status, listed in found.items():
         yield str(status), _problems(listed, headers.get(status, counted))
-    for status in _OF_HTTP:
+    for status in (*_OF_HTTP, 421):
         yield str(status), _title(status)
 
 
