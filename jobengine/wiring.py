@@ -45,6 +45,7 @@ from jobengine.engine.users import Users
 from jobengine.web.app import Services as Pages
 from jobengine.web.app import Site
 from jobengine.web.app import create_app as create_pages
+from jobengine.web.job import form_max
 
 if TYPE_CHECKING:
     from jobengine.tracing import OpenTelemetry
@@ -102,11 +103,13 @@ class UseCases:
         timing, settings = Timing(), self._around.settings()
         most = settings.max_body_bytes
         tracing = self._around.tracing
-        before: list[Any] = [AccessLog(), timing, CheckHost(self.hosts)]
+        before: list[Any] = [AccessLog(), timing]
         if tracing is not None:
             before.insert(0, tracing.middleware)
-        api = create_api(self._calls(), readiness, most, timing, before)
-        return api, Site(api, create_pages(self._pages(), before, most), settings.base_path)
+        api, admission = create_api(self._calls(), readiness, most, timing, before)
+        pages = create_pages(self._pages(), [*before, CheckHost(self.hosts)], most)
+        admits, longest = admission.wants_body, form_max(most)
+        return api, Site(api, pages, admits, longest, settings.base_path)
 
     def control(self) -> Control | None:
         """Takes commands from processes that cannot open the database beside this one."""
@@ -124,6 +127,7 @@ class UseCases:
             self._queue_admin(self.access),
             self.metrics,
             logs.lines_lost,
+            self.hosts,
         )
 
     def _knows(self, service: str) -> bool:

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import falcon
 from falcon import Request, Response
+from falcon.routing import CompiledRouter
 
 from jobengine.api import problems
+from jobengine.api.admission import Admission
 from jobengine.api.audit import AuditTrail
 from jobengine.api.authentication import Authenticate
 from jobengine.api.description.resources import (
@@ -18,6 +20,7 @@ from jobengine.api.description.resources import (
 from jobengine.api.health import Alive, Readiness, Ready
 from jobengine.api.jobs import AllJobs, CreateJob, NextJob, OneJob
 from jobengine.api.metrics import MetricsText
+from jobengine.api.misdirected import CheckHost
 from jobengine.api.parameters import KnownParameters
 from jobengine.api.queues import AllQueues, OneQueue, Pause, Purge
 from jobengine.api.throttle import Throttle
@@ -25,6 +28,7 @@ from jobengine.api.timing import Timing
 from jobengine.domain.errors import JobEngineError
 from jobengine.engine.access import Access
 from jobengine.engine.audit import Audit
+from jobengine.engine.hosts import Hosts
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.metrics import Metrics
 from jobengine.engine.queue_admin import QueueAdmin
@@ -51,19 +55,29 @@ class Services(NamedTuple):
     queues: QueueAdmin
     metrics: Metrics
     log_lines_lost: Callable[[], int]
+    hosts: Hosts
 
 
 def create_app(
     services: Services, readiness: Readiness, max_body_bytes: int, timing: Timing, before: list[Any]
-) -> App:
-    """The application. `max_body_bytes` is the largest body it accepts.
+) -> tuple[App, Admission]:
+    """The application, and what says whether it will read a body.
 
-    `before` is middleware that comes first, the access log and `timing` among it.
+    `max_body_bytes` is the largest body it accepts; `before` is middleware that comes first, the
+    access log and `timing` among it.
     """
-    jobs, access, rates, audit, queues, metrics, log_lines_lost = services
+    jobs, access, rates, audit, queues, metrics, log_lines_lost, hosts = services
+    router = CompiledRouter()
     app: App = falcon.App(
-        middleware=[*before, Authenticate(access), Throttle(rates), KnownParameters()],
+        middleware=[
+            *before,
+            CheckHost(hosts),
+            Authenticate(access),
+            Throttle(rates),
+            KnownParameters(),
+        ],
         response_type=_Answer,
+        router=router,
     )
     app.req_options.strip_url_path_trailing_slash = False
     app.req_options.keep_blank_qs_values = True
@@ -90,7 +104,7 @@ def create_app(
     app.add_route("/docs", DescriptionPage(access))
     app.add_route("/docs/style.css", DescriptionStyle())
     app.add_sink(_whole_server, re.compile(r"\*$"))
-    return app
+    return app, Admission(router, hosts, access, max_body_bytes)
 
 
 def _whole_server(req: Request, resp: Response, **_: Any) -> None:

@@ -106,7 +106,7 @@ class HttpServer:
         self._fibers = Fibers(self._wake)
         for listener in self._listeners():
             Accepting(listener, clock)
-            listener.channel_class = channel_class(self._fibers, settings.pace)
+            listener.channel_class = channel_class(self._fibers, settings.pace, app.wants_body)
             listener.add_task = self._add_task
             listener.pull_trigger = self._pull_trigger
             listener.adj.socket_options = _socket_options()

@@ -1,6 +1,6 @@
 """The WSGI application of the pages: routes, and errors as pages."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import falcon
@@ -101,20 +101,39 @@ class Site:
     `base` is what a proxy takes off the beginning of each path.
     """
 
-    def __init__(self, api: App, pages: App, base: str) -> None:
+    def __init__(
+        self,
+        api: App,
+        pages: App,
+        admits: Callable[[dict[str, Any]], bool],
+        form_max: int,
+        base: str,
+    ) -> None:
+        """`admits` says whether the API will read a call's body; a form has up to `form_max`."""
         self._api = api
         self._pages = pages
+        self._admits = admits
+        self._form_max = form_max
         self._base = base
+
+    def wants_body(self, env: dict[str, Any]) -> bool:
+        """Whether the body of the call with this WSGI environment will be read."""
+        if _is_of_api(env["PATH_INFO"]):
+            return self._admits(env)
+        return int(env.get("CONTENT_LENGTH") or 0) <= self._form_max
 
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Calls the one that the path is of; the API's by one look."""
         if self._base:
             env["SCRIPT_NAME"] = self._base
-        path: str = env["PATH_INFO"]
-        if path.startswith(("/api/", "*")) or path[1:].partition("/")[0] not in _PAGES:
+        if _is_of_api(env["PATH_INFO"]):
             return self._api(env, start_response)
         render.begin(env.get("SCRIPT_NAME", ""))
         return self._pages(env, start_response)
+
+
+def _is_of_api(path: str) -> bool:
+    return path.startswith(("/api/", "*")) or path[1:].partition("/")[0] not in _PAGES
 
 
 def _domain_error(

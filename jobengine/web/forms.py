@@ -14,7 +14,7 @@ _FIELDS_MAX = 2_000
 _TYPE = "application/x-www-form-urlencoded"
 _PARTS = "multipart/form-data"
 # For the other fields of a form in parts, and what stands between them.
-_PARTS_ROOM = 16 * 1024
+PARTS_ROOM = 16 * 1024
 
 
 class Form:
@@ -72,10 +72,10 @@ def body(req: Request, limit: int) -> Form:
 def parts(req: Request, limit: int) -> Form:
     """As `body`, for a form with a long text, which comes in parts (multipart/form-data)."""
     _check_type(req, _PARTS)
-    if (req.content_length or 0) > limit + _PARTS_ROOM:
+    if (req.content_length or 0) > limit + PARTS_ROOM:
         raise falcon.HTTPContentTooLarge(description=f"A form may have at most {limit} bytes.")
     handler = MultipartFormHandler(MultipartParseOptions())
-    handler.parse_options.max_body_part_buffer_size = limit + _PARTS_ROOM
+    handler.parse_options.max_body_part_buffer_size = limit + PARTS_ROOM
     fields: dict[str, list[str]] = {}
     try:
         form = handler.deserialize(req.bounded_stream, req.content_type, req.content_length)

@@ -39,6 +39,11 @@ _BRACKETS = re.compile(rb"[\[\]{}]")
 _UTC = "%Y-%m-%d %H:%M:%S"
 
 
+def form_max(max_body_bytes: int) -> int:
+    """The bytes of the largest form, where a content may have so many."""
+    return max_body_bytes + _LAID_OUT_MAX + forms.PARTS_ROOM
+
+
 class JobPage:
     """GET and POST /jobs/{uid}."""
 

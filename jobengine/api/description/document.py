@@ -12,7 +12,13 @@ from jobengine import __version__
 from jobengine.api import problems
 from jobengine.api.description import fields, jobs, queues, server
 from jobengine.api.description.operation import Answer, Examples, Header, Operation, Parameter
-from jobengine.domain.errors import JobEngineError, TooMany, Unauthenticated, Unavailable
+from jobengine.domain.errors import (
+    JobEngineError,
+    Misdirected,
+    TooMany,
+    Unauthenticated,
+    Unavailable,
+)
 
 OPERATIONS: tuple[Operation, ...] = (
     *jobs.OPERATIONS,
@@ -35,6 +41,9 @@ _OF_HTTP = {
     501: "The request's Transfer-Encoding is unknown.",
     505: "The request is not in HTTP/1.1.",
 }
+_MISDIRECTED = problems.of(
+    Misdirected("the host 'evil.example' is neither loopback nor under `hosts` in the config")
+)
 _NOT_HTTP = problems.plain(400)
 _COMPRESSED = problems.plain(415, "A body is taken without any Content-Encoding.")
 _TOO_LARGE = problems.plain(413, "The body may have at most 16777216 bytes.")
@@ -54,6 +63,7 @@ def build(*, keys: bool, base: str = "") -> dict[str, Any]:
     for status, detail in _OF_HTTP.items():
         problem = problems.plain(status, detail)
         spec.components.response(_title(status), _problems([problem], ()))
+    spec.components.response(_title(421), _problems([_MISDIRECTED], ()))
     if keys:
         text = "A key, made by `jobengine keys create`."
         scheme = {"type": "http", "scheme": "bearer", "description": text}
@@ -130,7 +140,7 @@ def _answers(operation: Operation, *, keys: bool) -> Iterator[tuple[str, Any]]:
         found[415] = [_COMPRESSED]
     for status, listed in found.items():
         yield str(status), _problems(listed, headers.get(status, counted))
-    for status in _OF_HTTP:
+    for status in (*_OF_HTTP, 421):
         yield str(status), _title(status)
 
 
