@@ -18,7 +18,7 @@ from tests.harness.server import Server
 from tests.test_crash import CLIENTS, CONFIG, Client, Ledger, check
 from tests.test_outages import ready, until_done
 
-FILES = ["life_over_http", "bulk", "waiting", "bad_input", "queues", "listing", "http", "reload"]
+FILES = ["life_over_http", "bulk", "waiting", "bad_input", "queues", "reload"]
 # How often the disk is filled and freed.
 _ROUNDS = int(os.environ.get("JOBENGINE_TEST_DISK_ROUNDS", "12"))
 
