@@ -1,5 +1,6 @@
 """One server a file, whatever names the file has, and a log that is the file's own."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -13,7 +14,6 @@ import pytest
 
 from jobengine.store.database import Use
 from jobengine.store.opening import open_database
-from jobengine.store.sqlcipher.cipher import CipherFile
 from tests.harness import command
 from tests.harness.client import Api
 from tests.harness.server import SECRET, Server
@@ -113,12 +113,12 @@ def test_a_file_with_two_names_is_refused_until_it_has_one(tmp_path: Path, serve
         assert numbers(again.api()) == {0}
 
 
-def test_whoever_opens_and_closes_the_file_leaves_the_server_its_log(server: Server) -> None:
-    """SQLite takes the log away at the last close, unless a server's lock is on the file."""
-    connection = CipherFile(server.database, SECRET.encode()).connect()
-    assert connection.execute("SELECT count(*) FROM job").fetchone() == (1,)
-    connection.close()
-    assert log_of(server.database).exists()
+def test_a_server_keeps_the_lock_that_sqlite_has_on_the_file(server: Server) -> None:
+    """Without it, another process that closes the file may take the log away."""
+    server.stop()
+    server.start()
+    with server.database.open("r+b") as file, pytest.raises(BlockingIOError):
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
 
 
 @pytest.mark.parametrize(

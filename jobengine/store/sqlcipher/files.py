@@ -32,11 +32,12 @@ def give_to_owner_of(model: Path, fd: int) -> None:
     """Gives a file that root has made to the owner and the group of another, or of a folder.
 
     Else a service that does not run as root could not open what an administrator's command
-    has made for it.
+    has made for it. Root without the capability to do so, as in some containers, keeps it.
     """
     if os.geteuid() == 0:
         like = model.stat()
-        os.fchown(fd, like.st_uid, like.st_gid)
+        with suppress(PermissionError):
+            os.fchown(fd, like.st_uid, like.st_gid)
 
 
 class Partial:
