@@ -132,8 +132,10 @@ def body(size: int, *, chunked: bool) -> bytes:
     return b"%x\r\n%b\r\n0\r\n\r\n" % (size, data) if chunked else data
 
 
-@pytest.mark.parametrize("chunked", [False, True])
-@pytest.mark.parametrize("size", [100_000, MIB])
+@pytest.mark.parametrize(
+    ("size", "chunked"),
+    [(100_000, False), (100_000, True), (MIB, False), (MIB, True), (2 * MIB, False)],
+)
 def test_a_client_that_sends_all_of_a_refused_body_meets_the_answer_and_goes_on(
     server: Server, size: int, chunked: bool
 ) -> None:

@@ -70,7 +70,7 @@ class Refused:
     @property
     def endless(self) -> bool:
         """Whether its end is not worth waiting for, or cannot be told."""
-        return bool(self._receiver.error) or self._left <= 0
+        return bool(self._receiver.error) or (self._left <= 0 and not self.ended)
 
 
 class _Nowhere:
