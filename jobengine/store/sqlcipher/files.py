@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -47,7 +48,7 @@ class Partial:
 
     def become(self, name: Path | None = None) -> None:
         """Makes it the destination, or the file of a name beside it, on disk and for good."""
-        os.fsync(self._fd)
+        _sync(self._fd)
         self.path.replace(name or self.destination)
         sync_directory(self.destination)
 
@@ -94,11 +95,20 @@ def partial(destination: Path) -> Iterator[Partial]:
         made.close()
 
 
+def _sync(fd: int) -> None:
+    """Has a file on disk: on macOS fsync leaves it in the disk's cache, as SQLite knows, too."""
+    if sys.platform == "darwin":
+        with suppress(OSError):  # of a file system that cannot do it
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
 def sync_directory(path: Path) -> None:
     """Has the names in the folder of a file on disk."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        _sync(fd)
     finally:
         os.close(fd)
 
