@@ -39,7 +39,7 @@ class Load:
 
 def request(method: str, path: str, queue: str = "q", body: bytes = b"") -> bytes:
     """A request as it goes over the wire."""
-    head = f"{method} {path} HTTP/1.1\r\nHost: h\r\nX-Name: bench\r\nX-Queue: {queue}\r\n"
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Name: bench\r\nX-Queue: {queue}\r\n"
     if body:
         head += f"Content-Length: {len(body)}\r\n"
     return head.encode() + b"\r\n" + body

@@ -1,5 +1,5 @@
 """`python -m jobengine` is the `jobengine` command."""
 
-from jobengine.cli.main import main
+from jobengine.cli.entry import main
 
 main()

@@ -11,10 +11,14 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from itertools import islice
+from typing import Any, NoReturn
+from wsgiref.util import setup_testing_defaults
 
+import falcon
 import structlog
 from falcon import HTTP_METHODS, Request, Response
-from opentelemetry import trace
+from opentelemetry import propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.falcon import FalconInstrumentor
 from opentelemetry.sdk.resources import (
@@ -28,6 +32,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanContext, Status, StatusCode, TraceFlags
 
 from jobengine import __version__
+from jobengine.domain.errors import ConfigRefused
 from jobengine.engine.tracing import Operation
 
 # Links of a span, which is also the SDK's own limit.
@@ -55,6 +60,17 @@ _SETTINGS = {
 }
 _SANITIZED = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS"
 _HIDDEN_HEADERS = "authorization,cookie,set-cookie"
+# Regular expressions separated by commas, most of which are compiled at each call.
+_CAPTURE = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_"
+_PATTERNS = (
+    "OTEL_PYTHON_EXCLUDED_URLS",
+    "OTEL_PYTHON_FALCON_EXCLUDED_URLS",
+    f"{_CAPTURE}REQUEST",
+    f"{_CAPTURE}RESPONSE",
+    _SANITIZED,
+)
+# What the trial call says to be: part of a trace that is recorded, by most samplers.
+_TRIAL = {"HTTP_TRACEPARENT": f"00-{'1' * 32}-{'1' * 16}-01", "HTTP_X_TRIAL": "1"}
 
 _log = structlog.get_logger(component="tracing")
 _creator: ContextVar[str | None] = ContextVar("creator", default=None)
@@ -68,21 +84,41 @@ class OpenTelemetry:
     """
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
-        """Takes all else from the standard variables. `elapsed` is as a Clock's."""
+        """Takes all else from the standard variables. `elapsed` is as a Clock's.
+
+        Raises ConfigRefused, and whatever OpenTelemetry raises for variables that it cannot use.
+        """
+        _check_patterns()
         os.environ.update(_SETTINGS)
         sanitized = os.environ.get(_SANITIZED)
         os.environ[_SANITIZED] = ",".join(filter(None, (sanitized, _HIDDEN_HEADERS)))
         sdk = logging.getLogger("opentelemetry")
         sdk.propagate = False
-        sdk.handlers[:] = [_NowAndThen(elapsed)]
+        heard = _Heard(elapsed)
+        sdk.handlers[:] = [heard]
         ours = Resource({SERVICE_NAME: "jobengine", SERVICE_VERSION: __version__})
         resource = Resource.create(ours.merge(OTELResourceDetector().detect()).attributes)
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        exporting = BatchSpanProcessor(OTLPSpanExporter())
         # The global one: the instrumentation gives what it is passed to the first of two apps.
         trace.set_tracer_provider(self._provider)
+        if not propagate.get_global_textmap().fields:
+            # OTEL_PROPAGATORS=none, which leaves the instrumentation without a context: every
+            # call would fail. Nothing here reads baggage.
+            propagate.set_global_textmap(W3CBaggagePropagator())
         FalconInstrumentor().instrument()
         self.middleware = Spans()
+        self._try_a_call()
+        self._provider.add_span_processor(exporting)
+        heard.started = True
+
+    def _try_a_call(self) -> None:
+        """Raises what a call would raise by the variables; its span is not exported."""
+        app = falcon.App(middleware=[self.middleware])
+        app.add_error_handler(Exception, _raise)
+        env: dict[str, Any] = dict(_TRIAL)
+        setup_testing_defaults(env)
+        app(env, lambda *_: lambda _: None)
 
     def stop(self) -> None:
         """Exports the last spans, for as long as a stop may take."""
@@ -152,20 +188,42 @@ class Spans:
             span.set_status(Status(StatusCode.ERROR))
 
 
-class _NowAndThen(logging.Handler):
-    """Says once a minute what the SDK would say at each export."""
+class _Heard(logging.Handler):
+    """Logs what the SDK says of its variables at the start, then once a minute of its exports."""
 
     def __init__(self, elapsed: Callable[[], float]) -> None:
         super().__init__(logging.WARNING)
         self._elapsed = elapsed
         self._next = elapsed()
+        self.started = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Logs it, unless something was logged a moment ago."""
+        """Logs it, unless it is of an export and one was logged a moment ago."""
+        if not self.started:
+            _log.warning("OpenTelemetry goes on in another way", reason=record.getMessage())
+            return
         now = self._elapsed()
         if now >= self._next:
             self._next = now + _SAY_SECONDS
             _log.warning("spans cannot be exported", reason=record.getMessage())
+
+
+def _check_patterns() -> None:
+    """Raises ConfigRefused with each variable that has no regular expression in it."""
+    mistakes = []
+    for name in _PATTERNS:
+        try:
+            re.compile("|".join(part.strip() for part in os.environ.get(name, "").split(",")))
+        except re.error as error:
+            mistakes.append(f"{name}: expected regular expressions separated by commas: {error}")
+    if mistakes:
+        raise ConfigRefused("the environment", mistakes)
+
+
+def _raise(_req: object, _resp: object, error: Exception, _params: object) -> NoReturn:
+    if isinstance(error, falcon.HTTPNotFound):
+        raise falcon.HTTPStatus(404)
+    raise error
 
 
 def _context(traceparent: str) -> SpanContext:

@@ -4,11 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobengine import logs
 from jobengine.api.access_log import AccessLog
 from jobengine.api.app import App
 from jobengine.api.app import Services as Calls
 from jobengine.api.app import create_app as create_api
 from jobengine.api.health import Readiness
+from jobengine.api.misdirected import CheckHost
 from jobengine.api.timing import Timing
 from jobengine.config.settings import Settings
 from jobengine.engine.access import Access, Granted
@@ -28,9 +30,12 @@ from jobengine.engine.duties.purge import Purge
 from jobengine.engine.duties.refresh import Refresh, Shared
 from jobengine.engine.duties.runner import DutyRunner
 from jobengine.engine.duties.thin import Thin
+from jobengine.engine.duties.watch_place import WatchPlace
+from jobengine.engine.hosts import Hosts
 from jobengine.engine.jobs import Jobs, UidFactory
 from jobengine.engine.keys import Keys
 from jobengine.engine.metrics import Metrics
+from jobengine.engine.permits import Permits
 from jobengine.engine.queue_admin import QueueAdmin, Rights, Store
 from jobengine.engine.queues import Queues
 from jobengine.engine.rates import Rates
@@ -70,9 +75,9 @@ class UseCases:
         self.queues = Queues()
         self.keys = Keys(writer, reads, clock, database)
         self.access = Access(self.keys, around.settings)
-        self.jobs = Jobs(
-            *(writer, reads, self.queues, clock, new_uid, lists), waiters, around.tracing
-        )
+        permits = Permits(self.access, self.queues)
+        self.jobs = Jobs(*(writer, reads, permits, clock, new_uid, lists), waiters, around.tracing)
+        self.hosts = Hosts(around.settings)
         self.metrics = Metrics(reads, writer, self.queues, clock)
         self._users = Users(writer, reads, clock, database)
         self._audit = Audit(reads)
@@ -89,18 +94,19 @@ class UseCases:
             EndSessions(writer, reads, clock),
             Thin(writer, clock),
         ]
-        own: list[Duty] = [NoteUses(self.keys), Refresh(shared)]
+        own: list[Duty] = [WatchPlace(database), NoteUses(self.keys), Refresh(shared)]
         return DutyRunner(led, clock, database.leads, own)
 
     def applications(self, readiness: Readiness) -> tuple[App, Site]:
         """The API alone, and the API and the pages as one."""
-        timing, most = Timing(), self._around.settings().max_body_bytes
+        timing, settings = Timing(), self._around.settings()
+        most = settings.max_body_bytes
         tracing = self._around.tracing
-        before: list[Any] = [AccessLog(), timing]
+        before: list[Any] = [AccessLog(), timing, CheckHost(self.hosts)]
         if tracing is not None:
             before.insert(0, tracing.middleware)
         api = create_api(self._calls(), readiness, most, timing, before)
-        return api, Site(api, create_pages(self._pages(), before, most))
+        return api, Site(api, create_pages(self._pages(), before, most), settings.base_path)
 
     def control(self) -> Control | None:
         """Takes commands from processes that cannot open the database beside this one."""
@@ -113,11 +119,18 @@ class UseCases:
         return Calls(
             self.jobs,
             self.access,
-            Rates(self._around.settings),
+            Rates(self._around.settings, self._knows, self._store.clock.elapsed),
             self._audit,
             self._queue_admin(self.access),
             self.metrics,
+            logs.lines_lost,
         )
+
+    def _knows(self, service: str) -> bool:
+        """Whether the name is one that clients cannot invent, or that has any right."""
+        access = self.access
+        known = access.wants_keys or access.may_read_metrics(service)
+        return known or self.queues.know(service)
 
     def _pages(self) -> Pages:
         """What the pages call; the roles of their visitors are looked at there."""

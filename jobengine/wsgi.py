@@ -4,41 +4,58 @@ Another WSGI server runs the application with, e.g.:
 
     gunicorn --threads 32 'jobengine.wsgi:create_app()'
 
-with one process only where the database is a file, which belongs to a single process.
+with one process only where the database is a file, which belongs to a single process, and
+started in the process that serves: without --preload.
 """
 
 import atexit
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import uuid_utils
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine import __version__
+from jobengine import __version__, logs
+from jobengine.api.problems import refusal
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch, Settings
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen, ConfigRefused, StoreFailed, Unavailable
+from jobengine.domain.errors import (
+    CannotOpen,
+    CannotStart,
+    ConfigRefused,
+    NotRunning,
+    StoreFailed,
+    Unavailable,
+)
 from jobengine.engine.config_watch import ConfigWatch
 from jobengine.engine.jobs import UidFactory
 from jobengine.engine.keys import valid_keys
 from jobengine.engine.queue_admin import Store
 from jobengine.engine.startup import read_if_present, settle
+from jobengine.store.failures import cause
 from jobengine.store.migrate import upgrade
 from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
 from jobengine.store.writing.writer import Writer
-from jobengine.web.app import Site
+from jobengine.threads import ServiceThread
 from jobengine.wiring import Around, UseCases
 
 if TYPE_CHECKING:
     from jobengine.tracing import OpenTelemetry
 
 # What is not about queues is taken over by a start alone.
-_AT_START = ("host", "port", "max_body_bytes", "threads", "waiters", "request_seconds")
+_AT_START = (
+    *("host", "port", "base_path", "max_body_bytes", "threads", "waiters", "request_seconds"),
+)
+
+FORKED = (
+    "this process was forked after the start, and can serve nothing: "
+    "run gunicorn without --preload, uWSGI with lazy-apps"
+)
 
 _log = structlog.get_logger(component="service")
 
@@ -79,14 +96,14 @@ class Service:
                 if settings is None:
                     # Generated.
                     self._config = ConfigWatch(launch.config_path, self.apply, self._now)
-                upgrade(self._database)
                 self._tracing = _start_tracing(self.clock) if launch.traced else None
                 if self._tracing is not None:
                     undo.callback(self._tracing.stop)
+                upgrade(self._database)
                 self._wire(new_uid, undo)
             except (SQLAlchemyError, Unavailable) as error:
-                reason = error.__cause__ or error
-                raise CannotOpen(f"{self._database.place} cannot be opened: {reason}") from error
+                failed = cause(error.__cause__ or error)
+                raise CannotOpen(f"{self._database.place} cannot be opened: {failed}") from error
             undo.pop_all()
         _log.info("database open", place=self._database.place, version=__version__)
 
@@ -96,6 +113,9 @@ class Service:
         self._writer.start()
         undo.callback(self._writer.stop)
         self._reads = Reads(self._database)
+        seen = self._reads.newest_time()
+        if seen is not None:
+            self.clock.start_from(seen)
         around = Around(
             settings=lambda: self._in_force,
             config_path=self._config_path,
@@ -105,7 +125,7 @@ class Service:
         store = Store(self._writer, self._reads, self._database, self.clock)
         cases = UseCases(store, around, new_uid, self._bound_of_waiters())
         self.queues, self.keys, self.access = cases.queues, cases.keys, cases.access
-        self.jobs, self.metrics = cases.jobs, cases.metrics
+        self.jobs, self.metrics, self.hosts = cases.jobs, cases.metrics, cases.hosts
         self.queues.reconcile(self._writer, self.settings, self.clock, self._database)
         self._duties = cases.duties(self)
         self.app, self.site = cases.applications(self)
@@ -132,9 +152,19 @@ class Service:
             _log.warning("no call can be made without a key: jobengine keys create SERVICE")
 
     def check(self) -> None:
-        """Raises Unavailable where jobs cannot be served."""
+        """Raises Unavailable where jobs cannot be served, or a thread does not do its work."""
+        self._database.check()
+        self._database.damage.check()
         self._writer.check()
         self._reads.ceiling()
+        for thread in self._threads():
+            if not thread.works:
+                raise NotRunning(f"the thread {thread.name!r} died; it is started again")
+
+    def _threads(self) -> list[ServiceThread]:
+        control = [] if self._control is None else [self._control.thread]
+        own = [self._duties.thread, self._config.thread]
+        return [*own, *control, *self._database.threads()]
 
     def reload(self) -> None:
         """Has the config file read again and applied, soon; for a signal handler."""
@@ -190,20 +220,60 @@ class Service:
             self._tracing.stop()
 
 
-def create_app() -> Site:
+def create_app() -> "OneProcess":
     """The application, started, with everything from the environment, for any WSGI server."""
-    service = Service(read_environment(os.environ))
+    launch = read_environment(os.environ)
+    if not structlog.is_configured():  # by the program that this is a part of
+        logs.set_up_events(launch.log_level)
+    service = Service(launch)
     service.start()
-    atexit.register(service.stop)
-    return service.site
+    return OneProcess(service)
+
+
+class OneProcess:
+    """The application, in the process that started it.
+
+    A process that is forked off has none of its threads, so that no write would ever be done, and
+    must not touch its connections to the database: there each call is refused.
+    """
+
+    def __init__(self, service: Service) -> None:
+        """Stops the service when the process ends."""
+        self._service = service
+        self._process = os.getpid()
+        self._logged = False
+        atexit.register(self._stop)
+
+    def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Calls the application."""
+        if os.getpid() == self._process:
+            return self._service.site(env, start_response)
+        if not self._logged:
+            _log.error(FORKED)
+            self._logged = True
+        return refusal(NotRunning(FORKED), start_response)
+
+    def _stop(self) -> None:
+        if os.getpid() == self._process:
+            self._service.stop()
 
 
 def _start_tracing(clock: Clock) -> "OpenTelemetry | None":
+    """Raises ConfigRefused where OpenTelemetry cannot work with its variables."""
     try:
         from jobengine.tracing import OpenTelemetry
+
+        return OpenTelemetry(clock.elapsed)
     except ModuleNotFoundError as error:
         _log.warning(
             "nothing is traced: pip install 'jobengine[opentelemetry]'", missing=error.name
         )
         return None
-    return OpenTelemetry(clock.elapsed)
+    except CannotStart:
+        raise
+    except Exception as error:
+        names = ", ".join(sorted(name for name in os.environ if name.startswith("OTEL_")))
+        reason = str(error) or type(error).__name__
+        raise ConfigRefused(
+            "the environment", [f"OpenTelemetry: {reason} (its variables that are set: {names})"]
+        ) from error

@@ -3,10 +3,12 @@
 import os
 
 from alembic import context
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection
 
 from jobengine.config.environment import read_environment
 from jobengine.store.database import Database
+from jobengine.store.migrate import refuse_unfinished
 from jobengine.store.opening import open_database
 from jobengine.store.tables.models import metadata
 
@@ -31,6 +33,8 @@ def migrate_by_hand() -> None:
     database = open_database(launch.database, launch.secret.value)
     try:
         with database.writer.connect() as connection, database.migrations_locked(connection):
+            current = MigrationContext.configure(connection).get_current_revision()
+            refuse_unfinished(database.place, current)
             migrate(database, connection)
     finally:
         database.close()

@@ -261,10 +261,10 @@ def test_a_uid_is_found_in_upper_case_too(api: Api) -> None:
         ("/api/v1/test", {"GET", "HEAD"}),
         ("/livez", {"GET", "HEAD"}),
         ("/readyz", {"GET", "HEAD"}),
-        ("/api/v1/jobs", {"GET", "POST"}),
+        ("/api/v1/jobs", {"GET", "HEAD", "POST"}),
         ("/api/v1/jobs/create", {"PUT"}),
         ("/api/v1/jobs/next", {"GET"}),
-        (f"/api/v1/jobs/{NO_UID}", {"GET", "POST", "DELETE"}),
+        (f"/api/v1/jobs/{NO_UID}", {"GET", "HEAD", "POST", "DELETE"}),
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "POST", "DELETE", "PATCH"])
@@ -321,6 +321,127 @@ def test_options_tells_the_methods(api: Api) -> None:
     answer = api.send("OPTIONS", CREATE)
     assert answer.status == 200
     assert "PUT" in answer.headers["allow"]
+
+
+UNKNOWN = [
+    ("PUT", CREATE),
+    ("GET", "/api/v1/jobs/next"),
+    ("GET", "/api/v1/jobs"),
+    ("HEAD", "/api/v1/jobs"),
+    ("POST", "/api/v1/jobs"),
+    ("GET", f"/api/v1/jobs/{NO_UID}"),
+    ("POST", f"/api/v1/jobs/{NO_UID}"),
+    ("DELETE", f"/api/v1/jobs/{NO_UID}"),
+    ("GET", "/api/v1/queues"),
+    ("PUT", "/api/v1/queues/nowhere"),
+    ("POST", "/api/v1/queues/nowhere/purge"),
+    ("GET", "/api/v1/audit"),
+    ("GET", "/metrics"),
+    ("GET", "/api/v1/openapi.json"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), UNKNOWN)
+def test_an_unknown_parameter_is_400_on_every_call(api: Api, method: str, path: str) -> None:
+    job = api.made()
+    answer = api.send(method, f"{path}?surprise=1", GOOD)
+    if method == "HEAD":
+        assert answer.status == 400
+        return
+    problem = assert_problem(answer, 400, "invalid-input")
+    assert [error["parameter"] for error in problem["errors"]] == ["surprise"]
+    assert [listed["state"] for listed in api.listed()] == [job["state"]]
+
+
+def test_an_unknown_parameter_of_a_job_leaves_it_as_it_is(api: Api) -> None:
+    job = api.made()
+    path = f"/api/v1/jobs/{job['uid']}?next=1&force=1"
+    for method in ("GET", "POST", "DELETE"):
+        problem = assert_problem(api.send(method, path, {"status": "complete"}), 400)
+        assert "force" in [error["parameter"] for error in problem["errors"]]
+    assert api.get(job["uid"]).json() == job
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/api/v1/test", "/docs"])
+def test_what_is_open_to_all_takes_any_parameter(api: Api, path: str) -> None:
+    assert api.send("GET", f"{path}?ts=1&ts=2&a").status == 200
+
+
+def test_a_wrong_method_is_405_whatever_its_parameters(api: Api) -> None:
+    assert api.send("GET", f"{CREATE}?surprise=1").status == 405
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "identity, gzip", "GZIP"])
+def test_a_compressed_body_is_415_on_every_call_that_takes_one(api: Api, coding: str) -> None:
+    job = api.made()
+    headers = {"Content-Encoding": coding}
+    update = {"uid": job["uid"], "status": "complete"}
+    admin = api.as_service("admin")
+    for answer in (
+        api.send("PUT", CREATE, GOOD, headers),
+        api.send("POST", "/api/v1/jobs", [update], headers),
+        api.send("POST", f"/api/v1/jobs/{job['uid']}", {"status": "complete"}, headers),
+        admin.send("PUT", "/api/v1/queues/compressed", {}, headers),
+    ):
+        assert_problem(answer, 415)
+        assert answer.headers["accept-encoding"] == "identity"
+    assert api.listed() == [job]
+    assert admin.send("GET", "/api/v1/queues/compressed").status == 404
+
+
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_a_body_that_is_not_compressed_may_say_so(api: Api, coding: str) -> None:
+    assert api.send("PUT", CREATE, GOOD, {"Content-Encoding": coding}).status == 201
+
+
+@pytest.mark.parametrize(
+    ("encoding", "found"),
+    [
+        ("utf-8-sig", "byte order mark"),
+        ("utf-16", "UTF-16"),
+        ("utf-16-le", "UTF-16"),
+        ("utf-16-be", "UTF-16"),
+        ("utf-32", "UTF-32"),
+    ],
+)
+@pytest.mark.parametrize("body", [GOOD, [GOOD]], ids=["one", "many"])
+def test_another_encoding_is_called_by_its_name(
+    api: Api, encoding: str, found: str, body: Any
+) -> None:
+    sent = json.dumps(body).encode(encoding)
+    detail = assert_problem(api.send("PUT", CREATE, sent), 400, "invalid-input")["detail"]
+    assert found in detail
+    assert "UTF-8" in detail
+    assert api.listed() == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/jobs", f"/api/v1/jobs/{NO_UID}", "/api/v1/queues", "/api/v1/openapi.json", "/docs"],
+)
+def test_head_is_get_without_the_body(api: Api, path: str) -> None:
+    api.made()
+    get, head = api.send("GET", path), api.send("HEAD", path)
+    assert (head.status, head.body) == (get.status, b"")
+    varying = {"date", "ratelimit"}
+    assert {k: v for k, v in head.headers.items() if k not in varying} == {
+        k: v for k, v in get.headers.items() if k not in varying
+    }
+
+
+def test_head_of_a_long_list_sends_nothing_and_closes_it(api: Api) -> None:
+    for _ in range(2):
+        api.send("PUT", CREATE, [GOOD] * 1000)
+    for _ in range(12):  # more than there are lists at once
+        head = api.send("HEAD", "/api/v1/jobs")
+        assert (head.status, head.body) == (200, b"")
+    assert len(api.listed()) == 2000
+
+
+def test_head_of_next_claims_nothing(api: Api) -> None:
+    job = api.made()
+    assert api.send("HEAD", "/api/v1/jobs/next").status == 405
+    assert api.listed("queued") == [job]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/test", "/livez", "/readyz"])

@@ -5,22 +5,26 @@
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from tests.harness.browser import PASSWORD
+from tests.harness.browser import PASSWORD, add_user
 from tests.harness.chromium import Windows, chromium
 from tests.harness.client import Api
 from tests.harness.clock import FileClock
 from tests.harness.filling import fill
 from tests.harness.house import House, config
+from tests.harness.prefix import PrefixProxy
 from tests.harness.server import Server
 
 PERIOD = 3_000  # milliseconds from one refresh to the next
@@ -373,6 +377,31 @@ def test_the_keyboard_moves_ticks_searches_and_leads(windows: Windows, api: Api)
     page.keyboard.press("g")
     page.keyboard.press("s")
     expect(page).to_have_url(f"{windows.origin}/system")
+
+
+def test_the_script_stays_under_the_path_of_a_proxy(browser: Browser, tmp_path: Path) -> None:
+    made = config() + "base_path: /jobs\n"
+    with Server(tmp_path, made) as server, PrefixProxy("/jobs", server.port) as proxy:
+        add_user(server, "ann")
+        page, asked = browser.new_page(base_url=f"http://127.0.0.1:{proxy.port}"), list[str]()
+        page.on("request", lambda request: asked.append(urlsplit(request.url).path))
+        page.clock.install()
+        page.goto("/jobs/system")
+        page.get_by_label("Name").fill("ann")
+        page.get_by_label("Password").fill(PASSWORD)
+        page.get_by_role("button", name="Log in").click()
+        expect(page).to_have_url(re.compile("/jobs/system$"))
+        page.keyboard.press("g")
+        page.keyboard.press("q")
+        expect(page).to_have_url(re.compile("/jobs/$"))
+        with page.expect_response(lambda answer: answer.url.endswith("/jobs/")) as refreshed:
+            page.clock.run_for(PERIOD)
+        assert refreshed.value.status == 200
+        page.keyboard.press("g")
+        page.keyboard.press("s")
+        expect(page).to_have_url(re.compile("/jobs/system$"))
+        page.close()
+    assert [path for path in asked if not path.startswith("/jobs/")] == []
 
 
 def test_times_are_shown_in_the_readers_zone(windows: Windows, api: Api) -> None:

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from jobengine.domain.clock import JUMP_SECONDS, SETTLE_SECONDS, SystemClock
 
 
@@ -73,3 +75,36 @@ def test_a_step_back_and_a_slow_drift_are_trusted() -> None:
         source.run(60)
         source.wall_time += 1
         assert clock.steady()
+
+
+@pytest.mark.parametrize("ahead", [JUMP_SECONDS + 1, 86_400])
+def test_a_start_distrusts_a_clock_that_is_ahead_of_what_was_seen(ahead: int) -> None:
+    source = Source()
+    clock = SystemClock(source)
+    clock.start_from(1_000_000 - ahead)
+    assert clock.now() == 1_000_000
+    assert not clock.steady()
+    source.run(SETTLE_SECONDS - 1)
+    assert not clock.steady()
+    source.run(1)
+    assert clock.steady()
+
+
+def test_a_start_trusts_a_clock_that_is_set_right() -> None:
+    source = Source()
+    clock = SystemClock(source)
+    clock.start_from(1_000_000 - 86_400)
+    assert not clock.steady()
+    source.wall_time -= 86_400
+    assert clock.steady()
+
+
+@pytest.mark.parametrize("behind", [0, JUMP_SECONDS, -86_400])
+def test_a_start_soon_after_what_was_seen_is_trusted(behind: int) -> None:
+    source = Source()
+    source.wall_time = 1_000_000.0
+    clock = SystemClock(source)
+    clock.start_from(1_000_000 - behind)
+    assert clock.steady()
+    source.wall_time += JUMP_SECONDS + 1
+    assert not clock.steady(), "a jump after it is noticed all the same"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobengine.config.document import parse_settings, read_settings
-from jobengine.config.environment import read_environment
-from jobengine.config.settings import QueueSettings, Settings
+from jobengine.config.environment import DATABASE_PATH, read_environment
+from jobengine.config.settings import DatabaseUrl, QueueSettings, Settings
 from jobengine.config.template import write_default
 from jobengine.domain.errors import ConfigRefused, SecretMissing
 from jobengine.store.secret_forms import forms
@@ -69,6 +69,12 @@ def test_merge_keys_are_understood() -> None:
     assert queues["b"] == QueueSettings(frozenset({"r"}), frozenset({"x"}))
 
 
+def test_hosts_are_names_and_addresses() -> None:
+    listed = "[Jobs.Example, 192.0.2.1, '[2001:DB8::1]', '2001:db8::2', job_engine]"
+    expected = {"jobs.example", "192.0.2.1", "2001:db8::1", "2001:db8::2", "job_engine"}
+    assert parse_settings(f"version: 1\nhosts: {listed}", "the config").hosts == expected
+
+
 def test_what_is_left_out_has_the_documented_default() -> None:
     settings = parse_settings("version: 1", "the config")
     assert (settings.port, settings.job_keep_minutes, settings.job_timeout_minutes) == (
@@ -95,6 +101,11 @@ def test_queues_left_empty_is_not_the_same_as_no_queues() -> None:
         ("version: 1\nport: -1", "port: expected"),
         ("version: 1\nauthentication: yes", "authentication: expected none or keys, got True"),
         ("version: 1\nauthentication: [keys]", "authentication: expected none or keys"),
+        ("version: 1\nhosts: localhost", "hosts: expected a list of host names, got 'localhost'"),
+        ("version: 1\nhosts: [5]", "hosts[0]: expected a host name or an address"),
+        ("version: 1\nhosts: [a, 'a:80']", "hosts[1]: expected a host name or an address"),
+        ("version: 1\nhosts: ['http://a']", "hosts[0]: expected a host name or an address"),
+        ("version: 1\nhosts: ['*']", "hosts[0]: expected a host name or an address"),
         ("version: 1\nadmins: boss", "admins: expected a list of service names"),
         ("version: 1\nadmins: ['*']", "admins: expected the names of services"),
         ("version: 1\nadmins: ['a,b']", "admins[0]: expected a service name"),
@@ -236,3 +247,37 @@ def test_a_secret_is_never_shown() -> None:
     launch = read_environment({"SECRET": "hush"})
     assert "hush" not in repr(launch)
     assert "hush" not in str(launch.secret)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", " ", "\t\n"])
+def test_a_database_url_is_taken_without_the_end_of_its_line(end: str) -> None:
+    url = "postgresql+psycopg://user@host/jobs"
+    launch = read_environment({"SECRET": "s", "DATABASE_URL": f"{url}{end}"})
+    assert launch.database == DatabaseUrl(url)
+    assert read_environment({"SECRET": "s", "DATABASE_URL": end}).database == DATABASE_PATH
+
+
+@pytest.mark.parametrize("name", ["CONFIG_PATH", "DB_PATH"])
+def test_a_path_with_a_line_break_is_refused_and_not_another_file_made(name: str) -> None:
+    with pytest.raises(ConfigRefused, match=f"{name}: expected a path, got one with a line break"):
+        read_environment({"SECRET": "s", name: "/a/b\n"})
+
+
+def test_levels_are_taken_without_the_end_of_their_line() -> None:
+    assert read_environment({"SECRET": "s", "GIN_MODE": "release\n"}).log_level == "warning"
+    assert read_environment({"SECRET": "s", "LOG_LEVEL": "debug\n"}).log_level == "debug"
+
+
+@pytest.mark.parametrize("good", ["/jobs", "/a/b-c", "/~x/y.z_1"])
+def test_a_base_path_is_a_path(good: str) -> None:
+    text = f"version: 1\nbase_path: {good}\n"
+    assert parse_settings(text, "the config").base_path == good
+
+
+@pytest.mark.parametrize(
+    "bad",
+    ["jobs", "/", "/jobs/", "//x", "/../x", "/a b", "/%41", "/\u00e4", "", "/a?b", "/a#b", "/a\\n"],
+)
+def test_what_is_no_base_path_is_refused_by_name(bad: str) -> None:
+    (mistake,) = mistakes(f'version: 1\nbase_path: "{bad}"\n')
+    assert mistake.startswith("base_path: expected a path such as /jobs")

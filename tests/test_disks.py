@@ -1,7 +1,10 @@
 """Full and failing disks: no call is lied to, nothing acknowledged is lost, no restart needed."""
 
+import errno
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -231,3 +234,85 @@ def test_a_full_disk_and_kill_9_lose_nothing(tmp_path: Path, small: SmallDisk) -
     small.free()
     with Server(small.folder / "data", CONFIG) as server:
         assert numbers(server.api()) == kept
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_database_that_cannot_be_written_is_refused_at_the_start(
+    tmp_path: Path, small: SmallDisk, what: str
+) -> None:
+    folder = small.folder / "data"
+    with Server(folder, CONFIG) as server:
+        assert server.api().create({"n": 1}).status == 201
+    place = small.folder if what == "folder" else server.database
+    with read_only(place):
+        before = server.database.read_bytes()
+        refused = Server(folder)
+        refused.launch()
+        code, printed = refused.result()
+        assert (code, "Read-only file system (EROFS)" in printed) == (1, True), printed
+        assert "Traceback" not in printed
+        assert server.database.read_bytes() == before
+    with Server(folder) as server:
+        assert numbers(server.api()) == {1}
+
+
+@contextmanager
+def read_only(place: Path) -> Iterator[None]:
+    """Has a mounted folder, or a file in it, read-only."""
+    if place.is_file():
+        subprocess.run(["mount", "--bind", place, place], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", place], check=True)
+    yield
+    if place.is_file():
+        subprocess.run(["umount", place], check=True)
+    else:
+        subprocess.run(["mount", "-o", "remount,bind,rw", place], check=True)
+
+
+def test_a_full_disk_refuses_a_start_and_says_why(tmp_path: Path, small: SmallDisk) -> None:
+    folder = small.folder / "data"
+    with Server(folder, CONFIG) as server:
+        assert server.api().create({"n": 1}).status == 201
+    small.fill()
+    server = Server(folder)
+    server.launch()
+    code, printed = server.result()
+    assert (code, "cannot be" in printed, "Traceback" in printed) == (1, True, False), printed
+    small.free()
+    with Server(folder) as server:
+        assert numbers(server.api()) == {1}
+
+
+def test_a_server_that_met_a_damaged_page_is_not_ready_any_more(tmp_path: Path) -> None:
+    """Also where all that its readiness looks at is sound."""
+    with Server(tmp_path, CONFIG) as server:
+        whole = server.api().made(content={"filler": "x" * 900_000})
+        assert server.api().create({"n": 1}).status == 201
+    pages = bytearray(server.database.read_bytes())
+    place = len(pages) // 2 // 4096 * 4096  # of the long content
+    pages[place + 100] ^= 1
+    server.database.write_bytes(pages)
+    with Server(tmp_path) as server:
+        api = server.api()
+        assert ready(api).status == 200
+        assert kind(api.get(whole["uid"])) == "store-failed"
+        server.wait_for(
+            "the database is damaged: the server is not ready any more; run `jobengine verify`"
+        )
+        assert api.create({"n": 2}).status == 201, "what needs no such page goes on"
+        answer = ready(api)
+        assert kind(answer) == "store-failed"
+        assert "jobengine verify" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("error", ["ENOLCK", "EOPNOTSUPP", "ENOSYS", "EINVAL"])
+def test_a_file_system_without_locks_is_not_taken_for_a_file_in_use(
+    tmp_path: Path, disk: BadDisk, error: str
+) -> None:
+    disk.fail("flock", error, ".lock")
+    server = on(disk, tmp_path)
+    server.launch()
+    code, printed = server.result()
+    name = errno.errorcode[getattr(errno, error)]  # some have two
+    assert (code, f"({name})" in printed, "in use" in printed) == (1, True, False), printed
+    assert not server.database.exists()

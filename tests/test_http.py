@@ -15,7 +15,7 @@ GOOD = b'{"content":{"a":1},"valid_for":600,"priority":50}'
 
 
 def head(queue: str, *lines: str, method: str = "PUT", path: str = "/api/v1/jobs/create") -> bytes:
-    names = (f"{method} {path} HTTP/1.1", "Host: h", "X-Name: both", f"X-Queue: {queue}")
+    names = (f"{method} {path} HTTP/1.1", "Host: localhost", "X-Name: both", f"X-Queue: {queue}")
     return "\r\n".join((*names, *lines, "", "")).encode("latin-1")
 
 
@@ -113,11 +113,10 @@ def test_what_is_no_proper_http_is_refused_as_a_problem(
         b"\x16\x03\x01",
         b"GET http://[::1/ HTTP/1.1",
         b"GET //[/ HTTP/1.1",
-        b"GET /%zz HTTP/9.9",
     ],
 )
 def test_a_request_line_that_is_none_is_refused(server: Server, request_line: bytes) -> None:
-    answer = converse(server, request_line + b"\r\nHost: h\r\n\r\n")
+    answer = converse(server, request_line + b"\r\nHost: localhost\r\n\r\n")
     assert [400 <= status < 500 for status in statuses(answer)] == [True]
     problem_of(answer)
 

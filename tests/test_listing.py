@@ -10,8 +10,8 @@ import pytest
 
 from jobengine.domain.job import State
 from jobengine.domain.queue import Right
-from jobengine.engine.jobs import Caller
 from jobengine.engine.listing import Listing
+from jobengine.engine.permits import Caller, Permits
 from jobengine.store.reads import Reads
 from jobengine.wsgi import Service
 from tests.harness.client import Api, JobDict, WsgiTransport
@@ -143,7 +143,8 @@ def test_a_page_whose_jobs_have_gone_gives_way_to_the_next(service: Service, que
                     api.delete(job["uid"])
             return reads.chunk(*arguments)
 
-    here = service.queues.authorise("both", queue, Right.READ)
+    permits = Permits(service.access, service.queues)
+    here = permits.give(Caller("both", queue), Right.READ)
     listing = Listing(cast("Reads", Racing()), service.clock, here, None, 2, None)
     assert [job.uid for job in listing.first] == [job["uid"] for job in made[2:4]]
     assert listing.next_page is not None
@@ -154,7 +155,7 @@ def test_clients_that_hang_up_leave_their_place_to_others(server: Server, queue:
     for _ in range(20):
         api.create({"filler": "x" * 900_000})
     request = (
-        f"GET /api/v1/jobs HTTP/1.1\r\nHost: h\r\nX-Name: both\r\nX-Queue: {queue}\r\n\r\n"
+        f"GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Name: both\r\nX-Queue: {queue}\r\n\r\n"
     ).encode()
     for _ in range(20):  # more than may be read at once
         with socket.create_connection(("127.0.0.1", server.port)) as hasty:

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import event
 
 from jobengine.api.timing import BOUNDS, Timing
 from jobengine.domain.durations import Histogram
@@ -105,6 +106,40 @@ def test_what_was_done_is_told_by_queue(bench: Bench) -> None:
         assert found["jobengine_jobs"][labels(queue="r", state=state)] == 0
     ages = found["jobengine_oldest_queued_job_age_seconds"]
     assert ages == {labels(queue="q"): 7, labels(queue="r"): 0}
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/api/v1/queues"])
+def test_queues_and_priorities_cost_no_statement_each(bench: Bench, path: str) -> None:
+    statements: list[str] = []
+    engine = bench.service._database.readers
+    event.listen(engine, "before_cursor_execute", lambda *sent: statements.append(sent[2]))
+
+    def cost() -> int:
+        statements.clear()
+        answer = bench.http.send("GET", path, {"X-Name": "both"}, None)
+        assert answer.status == 200
+        return len(statements)
+
+    bench.api.create(priority=50)
+    one = cost()
+    bench.clock.advance(3)
+    for queue in ("q", "r"):
+        api = Api(bench.http, queue)
+        drafts = [{"content": {}, "valid_for": 600, "priority": 1 + n % 100} for n in range(300)]
+        api.send("PUT", "/api/v1/jobs/create", drafts)
+    assert cost() == one
+    ages = bench.samples()["jobengine_oldest_queued_job_age_seconds"]
+    assert ages == {labels(queue="q"): 3, labels(queue="r"): 0}
+
+
+def test_the_oldest_of_more_queues_than_one_statement_takes(bench: Bench) -> None:
+    reads = bench.service._reads
+    ids = [queue.id for queue in bench.service.queues.all()]
+    bench.api.create(priority=7)
+    bench.clock.advance(5)
+    bench.api.create(priority=9)
+    assert reads.oldest_queued([]) == {}
+    assert reads.oldest_queued([*range(10_000, 11_000), *ids]) == {ids[0]: bench.clock.now() - 5}
 
 
 def test_durations_are_histograms_of_the_queues_that_have_some(bench: Bench) -> None:

@@ -119,19 +119,71 @@ def test_there_and_back_again(tmp_path: Path, url: str) -> None:
         depths.check(server.env)
 
 
+def begin_move(source: Path | DatabaseUrl, target: Path | DatabaseUrl, jobs: int) -> None:
+    """A move that is cut off when it has copied some of so many jobs."""
+    with (
+        closing(open_database(source, SECRET.encode(), Use.ALONE)) as there,
+        closing(open_database(target, SECRET.encode(), Use.ALONE)) as here,
+    ):
+        upgrade(here)
+        begun = list(islice(Move(there, here).copy(), 3))
+        assert begun[0] == 0
+        assert 0 < sum(begun) < jobs
+
+
 def test_a_move_that_was_cut_off_goes_on(tmp_path: Path, url: str) -> None:
-    before = filled(tmp_path / "a", 5000)
+    before = filled(tmp_path / "a", 2500)
     path = tmp_path / "a" / "jobs.queuedb"
-    source = open_database(path, SECRET.encode())
-    target = open_database(DatabaseUrl(url), SECRET.encode(), Use.ALONE)
-    upgrade(target)
-    begun = list(islice(Move(source, target).copy(), 3))
-    assert begun[0] == 0
-    assert 0 < sum(begun) < 5000
-    source.close()
-    target.close()
+    begin_move(path, DatabaseUrl(url), 2500)
     assert move(url, DB_PATH=str(path)).returncode == 0
     assert move(url, DB_PATH=str(path)).returncode == 0, "a second time, nothing is left to do"
+    with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
+        assert lists(server) == before
+    back = tmp_path / "c" / "jobs.queuedb"
+    begin_move(DatabaseUrl(url), back, 2500)
+    assert move(str(back), DATABASE_URL=url).returncode == 0
+    with Server(tmp_path / "c", CONFIG) as server:
+        assert lists(server) == before
+
+
+@pytest.mark.parametrize("kind", ["sqlcipher", "postgresql"])
+def test_nothing_opens_a_target_before_the_move_has_finished(
+    tmp_path: Path, url: str, kind: str
+) -> None:
+    source, file = tmp_path / "a" / "jobs.queuedb", tmp_path / "b" / "jobs.queuedb"
+    filled(tmp_path / "a", 2500)
+    begin_move(source, file if kind == "sqlcipher" else DatabaseUrl(url), 2500)
+    env: dict[str, Any] = {"DB_PATH": str(file)} if kind == "sqlcipher" else {"DATABASE_URL": url}
+    server = Server(tmp_path / "b", CONFIG, **env)
+    server.launch()
+    code, printed = server.result()
+    assert (code, "has not finished: run `jobengine move` again" in printed) == (1, True)
+    config = ("--config", str(server.config))
+    copy = str(tmp_path / "copy")
+    for arguments in [
+        ("keys", "list"),
+        ("users", "list"),
+        ("config", "plan", *config),
+        ("audit",),
+        ("verify",),
+        ("move", "--to", copy),
+        *([("backup", copy)] if kind == "sqlcipher" else []),
+    ]:
+        refused = command.run(*arguments, **env)
+        assert (refused.returncode, "has not finished" in refused.stderr) == (1, True), arguments
+    assert not Path(copy).exists()
+
+
+def test_a_target_that_a_server_has_used_stays_usable(tmp_path: Path, url: str) -> None:
+    """A move that is started once more by mistake is refused, and marks nothing."""
+    filled(tmp_path / "a", 100)
+    path = str(tmp_path / "a" / "jobs.queuedb")
+    assert move(url, DB_PATH=path).returncode == 0
+    with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
+        server.api().made()
+        before = lists(server)
+    refused = move(url, DB_PATH=path)
+    assert (refused.returncode, "move to an empty database" in refused.stderr) == (1, True)
     with Server(tmp_path / "b", CONFIG, DATABASE_URL=url) as server:
         assert lists(server) == before
 

@@ -11,7 +11,7 @@ from tests.harness.server import SECRET, Server
 PAYLOAD, QUEUE, SERVICE = "payload-needle", "queue-needle", "service-needle"
 CONFIG = f"version: 1\nqueues:\n  {QUEUE}: {{read: [{SERVICE}], write: [{SERVICE}]}}\n"
 LIST = (
-    f"GET /api/v1/jobs HTTP/1.1\r\nHost: h\r\nX-Name: {SERVICE}\r\nX-Queue: {QUEUE}\r\n\r\n"
+    f"GET /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nX-Name: {SERVICE}\r\nX-Queue: {QUEUE}\r\n\r\n"
 ).encode()
 
 

@@ -1,11 +1,16 @@
 """Limits on how often a service may call."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness.client import Answer, Api
+from jobengine.config.settings import Rate, Settings
+from jobengine.domain.audit import Actor
+from jobengine.engine.rates import SERVICES_MAX, Rates, Usage
+from jobengine.wsgi import Service
+from tests.conftest import launch_in
+from tests.harness.client import Answer, Api, WsgiTransport
 from tests.harness.server import Server
 from tests.test_reload import hang_up
 
@@ -30,6 +35,106 @@ def server(
     folder = tmp_path_factory.mktemp("rates")
     with Server(folder, CONFIG, arguments=("--server", request.param)) as running:
         yield running
+
+
+class Ticks:
+    """What Rates reads the time from."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def rates(ticks: Ticks, rate: Rate | None, knows: Callable[[str], bool] = lambda _: True) -> Rates:
+    return Rates(lambda: Settings(rate_limit=rate, services={"named": rate}), knows, ticks)
+
+
+def used(counted: Rates, service: str = "one") -> Usage:
+    usage = counted.use(service)
+    assert usage is not None
+    return usage
+
+
+def test_calls_of_the_window_before_count_by_its_share() -> None:
+    ticks = Ticks()
+    counted = rates(ticks, Rate(8, 64))
+    assert [used(counted).remaining for _ in range(8)] == [7, 6, 5, 4, 3, 2, 1, 0]
+    assert used(counted) == Usage(8, 64, 0, 64, exceeded=True)
+    ticks.now += 63
+    assert used(counted) == Usage(8, 64, 0, 2, exceeded=True)
+    ticks.now += 2  # a second into the next window: 7 of the 8 count
+    assert used(counted) == Usage(8, 64, 0, 8, exceeded=False)
+    assert used(counted) == Usage(8, 64, 0, 8, exceeded=True)
+    ticks.now += 7  # an eighth of it: it still counts by 7
+    assert used(counted) == Usage(8, 64, 0, 1, exceeded=True)
+    ticks.now += 1
+    assert used(counted) == Usage(8, 64, 0, 8, exceeded=False)
+    ticks.now += 2 * 64
+    assert used(counted).remaining == 7
+
+
+@pytest.mark.parametrize("later", [0, 1, 7, 31.5, 63, 65, 90.25, 127, 127.5])
+def test_who_comes_again_when_told_to_is_served(later: float) -> None:
+    ticks = Ticks()
+    counted = rates(ticks, Rate(5, 64))
+    while not used(counted).exceeded:
+        ticks.now += 0.25
+    ticks.now += later
+    while not (last := used(counted)).exceeded:
+        pass
+    ticks.now += last.reset
+    assert not used(counted).exceeded
+
+
+def test_another_rate_begins_anew() -> None:
+    ticks, rate = Ticks(), Rate(1, 10)
+    counted = Rates(lambda: Settings(rate_limit=rate), lambda _: True, ticks)
+    assert [used(counted).exceeded for _ in range(2)] == [False, True]
+    rate = Rate(2, 10)
+    assert [used(counted).exceeded for _ in range(3)] == [False, False, True]
+
+
+def test_names_without_any_right_are_not_counted() -> None:
+    counted = rates(Ticks(), Rate(1, 10), lambda name: name == "one")
+    assert counted.use("invented") is None
+    assert used(counted, "named").remaining == 0
+    assert list(counted._windows) == ["named"]
+
+
+def test_a_bounded_number_of_names_is_kept_those_that_called_last() -> None:
+    counted = rates(Ticks(), Rate(2, 10))
+    used(counted)
+    for number in range(SERVICES_MAX - 1):
+        used(counted, f"invented {number}")
+    assert used(counted).remaining == 0
+    used(counted, "one more")
+    assert len(counted._windows) == SERVICES_MAX
+    assert used(counted).exceeded
+
+
+@pytest.mark.parametrize(
+    ("config", "counts"),
+    [
+        ("queues: {q: {read: [one]}}", True),
+        ("queues: {q: {write: [one]}}", True),
+        ("queues: {q: {read: ['*']}}", True),
+        ("queues: {q: {read: [other]}}", False),
+        ("admins: [one]\nqueues: {}", True),
+        ("metrics: [one]\nqueues: {}", True),
+        ("authentication: keys\nqueues: {}", True),
+        ("queues: {}", False),
+    ],
+)
+def test_who_has_a_right_is_counted(tmp_path: Path, config: str, counts: bool) -> None:
+    (tmp_path / "config.yml").write_text(f"version: 1\nrate_limit: 5/h\n{config}\n")
+    service = Service(launch_in(tmp_path))
+    key = "" if "keys" not in config else service.keys.create("one", None, Actor("me"))[1]
+    headers = {"X-Name": "one", "X-Queue": "q", "Authorization": f"Bearer {key}"}
+    answer = WsgiTransport(service.app).send("GET", "/api/v1/jobs/next", headers, None)
+    service.stop()
+    assert ("ratelimit" in answer.headers) is counts
 
 
 def calls(api: Api, number: int) -> list[Answer]:

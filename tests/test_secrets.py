@@ -120,7 +120,7 @@ def raw(server: Server, *requests: bytes) -> None:
 
 def bad_calls(server: Server) -> None:
     """Calls with a key in every place that it does not belong to."""
-    key, line = f"Bearer je_{KEY}", b"Host: h\r\nConnection: close\r\nX-Queue: q\r\n"
+    key, line = f"Bearer je_{KEY}", b"Host: localhost\r\nConnection: close\r\nX-Queue: q\r\n"
     raw(
         server,
         b"GET /api/v1/jobs HTTP/1.1\r\n%bAuthorization: %b\r\n\r\n" % (line, key.encode()),

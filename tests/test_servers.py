@@ -309,7 +309,7 @@ def test_a_wrong_secret_is_refused_and_nothing_is_touched(
 
 
 def test_an_old_postgresql_is_refused(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobengine.store.postgresql.database._OLDEST_VERSION", 99)
+    monkeypatch.setattr("jobengine.store.postgresql.requirements._OLDEST_VERSION", 99)
     with pytest.raises(CannotOpen, match="expected 99 or newer"):
         open_database(DatabaseUrl(url), b"secret")
 

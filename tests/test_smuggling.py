@@ -10,6 +10,7 @@ from tests.harness.client import Api
 from tests.harness.server import Server
 from tests.test_http import GOOD
 
+HOST = "Host: localhost"
 NAMES = ("X-Name: both", "X-Queue: {queue}")
 LENGTH = f"Content-Length: {len(GOOD)}"
 CHUNKED = b"%x\r\n%b\r\n0\r\n\r\n" % (len(GOOD), GOOD)
@@ -42,19 +43,23 @@ def put(queue: str, *lines: str, version: str = "1.1", body: bytes = GOOD) -> by
 
 BEARER = "Authorization: Bearer"
 REFUSED = {
-    "two lengths": ("Host: h", LENGTH, "Content-Length: 5"),
-    "a list of lengths": ("Host: h", f"{LENGTH}, {len(GOOD)}"),
-    "two hosts": ("Host: h", "Host: g", LENGTH),
-    "the same host twice": ("Host: h", "Host: h", LENGTH),
+    "two lengths": (HOST, LENGTH, "Content-Length: 5"),
+    "a list of lengths": (HOST, f"{LENGTH}, {len(GOOD)}"),
+    "two hosts": (HOST, "Host: g", LENGTH),
+    "the same host twice": (HOST, HOST, LENGTH),
     "no host": (LENGTH,),
-    "two authorizations": ("Host: h", f"{BEARER} a", f"{BEARER} b", LENGTH),
-    "an empty second authorization": ("Host: h", f"{BEARER} a", "authorization:", LENGTH),
-    "a coding beside chunked": ("Host: h", "Transfer-Encoding: gzip, chunked"),
-    "chunked twice": ("Host: h", "Transfer-Encoding: chunked", "Transfer-Encoding: chunked"),
-    "chunked twice in a list": ("Host: h", "Transfer-Encoding: chunked, chunked"),
-    "another coding": ("Host: h", "Transfer-Encoding: xchunked", LENGTH),
-    "no coding": ("Host: h", "Transfer-Encoding:", LENGTH),
-    "a space before the colon": ("Host: h", "Content-Length : 5"),
+    "two authorizations": (HOST, f"{BEARER} a", f"{BEARER} b", LENGTH),
+    "an empty second authorization": (HOST, f"{BEARER} a", "authorization:", LENGTH),
+    "a coding beside chunked": (HOST, "Transfer-Encoding: gzip, chunked"),
+    "chunked twice": (
+        HOST,
+        "Transfer-Encoding: chunked",
+        "Transfer-Encoding: chunked",
+    ),
+    "chunked twice in a list": (HOST, "Transfer-Encoding: chunked, chunked"),
+    "another coding": (HOST, "Transfer-Encoding: xchunked", LENGTH),
+    "no coding": (HOST, "Transfer-Encoding:", LENGTH),
+    "a space before the colon": (HOST, "Content-Length : 5"),
 }
 
 
@@ -71,7 +76,7 @@ def test_what_could_be_read_in_two_ways_is_refused_and_ends_the_connection(
 
 @pytest.mark.parametrize("header", ["X-Name: other", "X-Queue: other", "X-Name:"])
 def test_a_second_name_is_refused(server: Server, queue: str, header: str) -> None:
-    answer = answer_to(server, put(queue, "Host: h", "Connection: close", header, LENGTH))
+    answer = answer_to(server, put(queue, HOST, "Connection: close", header, LENGTH))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert server.api(queue).listed() == []
 
@@ -83,7 +88,7 @@ def test_a_length_beside_chunked_is_refused(
 ) -> None:
     server = running.server("sqlcipher")
     lines = [coding.decode(), LENGTH]
-    request = put(queue, "Host: h", *(lines if first else lines[::-1]), body=CHUNKED)
+    request = put(queue, HOST, *(lines if first else lines[::-1]), body=CHUNKED)
     answer = answer_to(server, request * 2)
     assert len(re.findall(rb"HTTP/1.1 400 ", answer)) == 1
     assert server.api(queue).listed() == []
@@ -96,7 +101,7 @@ def test_granian_reads_chunked_beside_a_length_as_chunked(
     """Its HTTP never tells of the length: RFC 9112, section 6.3, allows for that."""
     server = running.server("sqlcipher", "granian")
     lines = ["Transfer-Encoding: chunked", "Content-Length: 3"]
-    request = put(queue, "Host: h", *(lines if first else lines[::-1]), body=CHUNKED)
+    request = put(queue, HOST, *(lines if first else lines[::-1]), body=CHUNKED)
     assert answer_to(server, request).startswith(b"HTTP/1.1 201 ")
     assert len(server.api(queue).listed()) == 1
 
@@ -109,14 +114,14 @@ def test_chunks_in_http_1_0_are_refused(server: Server, queue: str) -> None:
 
 def test_a_name_with_an_underscore_is_no_name_of_a_service(server: Server, queue: str) -> None:
     """A proxy that sets X-Name may pass X_Name on, which WSGI would take for the same."""
-    request = put(queue, "Host: h", "X_Name: other", "Content_Length: 3", LENGTH)
+    request = put(queue, HOST, "X_Name: other", "Content_Length: 3", LENGTH)
     assert answer_to(server, request).startswith(b"HTTP/1.1 201 ")
     unnamed = request.replace(b"X-Name: both\r\n", b"Connection: close\r\n")
     assert answer_to(server, unnamed).startswith(b"HTTP/1.1 400 ")
 
 
 def test_a_body_that_ends_early_is_no_fault_of_the_server(server: Server, queue: str) -> None:
-    request = put(queue, "Host: h", f"Content-Length: {len(GOOD) + 1}")
+    request = put(queue, HOST, f"Content-Length: {len(GOOD) + 1}")
     with socket.create_connection(("127.0.0.1", server.port), timeout=_SECONDS) as connection:
         connection.sendall(request)
         connection.shutdown(socket.SHUT_WR)
@@ -126,7 +131,7 @@ def test_a_body_that_ends_early_is_no_fault_of_the_server(server: Server, queue:
 
 
 def test_one_authorization_is_no_mistake_and_may_have_commas(server: Server, queue: str) -> None:
-    request = put(queue, "Host: h", 'Authorization: Digest a="b", c="d"', LENGTH)
+    request = put(queue, HOST, 'Authorization: Digest a="b", c="d"', LENGTH)
     assert answer_to(server, request).startswith(b"HTTP/1.1 201 ")
 
 
@@ -141,7 +146,7 @@ def test_http_1_0_needs_no_host(server: Server, queue: str) -> None:
 def test_a_head_that_is_too_long_is_431(
     server: Server, queue: str, size: int, status: bytes
 ) -> None:
-    request = put(queue, "Host: h", "Connection: close", f"X-Long: {'x' * size}", LENGTH)
+    request = put(queue, HOST, "Connection: close", f"X-Long: {'x' * size}", LENGTH)
     with socket.create_connection(("127.0.0.1", server.port), timeout=_SECONDS) as connection:
         try:
             connection.sendall(request)
@@ -156,10 +161,10 @@ def test_every_answer_forbids_caching_and_sniffing_and_names_no_server(
 ) -> None:
     api: Api = server.api(queue)
     requests = [
-        put(queue, "Host: h", "Connection: close", LENGTH),
-        put(queue, "Host: h", "Connection: close", "X-Name: other", LENGTH),
-        put(queue, "Host: h", "Host: h", LENGTH),
-        put(queue, "Host: h", "Connection: close", LENGTH).replace(b"create", b"nowhere"),
+        put(queue, HOST, "Connection: close", LENGTH),
+        put(queue, HOST, "Connection: close", "X-Name: other", LENGTH),
+        put(queue, HOST, HOST, LENGTH),
+        put(queue, HOST, "Connection: close", LENGTH).replace(b"create", b"nowhere"),
     ]
     for answer in (answer_to(server, request).lower() for request in requests):
         head = answer.partition(b"\r\n\r\n")[0] + b"\r\n"

@@ -1,6 +1,7 @@
 """The process: how it starts, what it refuses, and how it ends."""
 
 import http.client
+import json
 import signal
 import socket
 import sqlite3
@@ -397,3 +398,58 @@ def test_release_mode_logs_nothing_when_all_is_well(tmp_path: Path) -> None:
     assert server.api().create().status == 201
     assert server.stop() == 0
     assert server.stderr == ""
+
+
+def _audited(port: int, address: str) -> str:
+    """The address that the audit trail has of a caller who connects to this one."""
+    connection = http.client.HTTPConnection(address, port, timeout=10)
+    for method, path in (("PUT", "/api/v1/queues/q"), ("GET", "/api/v1/audit?limit=1")):
+        connection.request(method, path, "{}" if method == "PUT" else None, {"X-Name": "ops"})
+        answer = connection.getresponse().read()
+    connection.close()
+    return str(json.loads(answer)[0]["address"])
+
+
+@pytest.mark.parametrize("kind", ["waitress", "granian"])
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("::", ("127.0.0.1", "::1")),
+        ("0.0.0.0", ("127.0.0.1",)),  # noqa: S104  what is tried
+        ("::1", ("::1",)),
+        ("localhost", ("127.0.0.1",)),
+    ],
+)
+def test_an_address_means_the_same_under_each_server(
+    tmp_path: Path, kind: str, host: str, reached: tuple[str, ...]
+) -> None:
+    if ":" in host and not _has_ipv6():
+        pytest.skip("no IPv6 here")
+    config = f'version: 1\nhost: "{host}"\nadmins: [ops]\nqueues: {{}}\n'
+    with Server(tmp_path, config, arguments=("--server", kind)) as server:
+        for address in reached:
+            assert _audited(server.port, address) == address
+        if host == "0.0.0.0":  # noqa: S104
+            with pytest.raises(OSError, match=r"refused|reachable|assign"):
+                socket.create_connection(("::1", server.port), timeout=5)
+
+
+def _has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", ["waitress", "granian"])
+def test_a_name_that_is_none_is_an_address_that_cannot_be_listened_on(
+    tmp_path: Path, kind: str
+) -> None:
+    arguments = ("--server", kind, "--host", "nowhere.invalid")
+    server = Server(tmp_path, "version: 1\nqueues: {}\n", arguments=arguments)
+    server.launch()
+    code, stderr = server.result()
+    assert code == 1
+    assert "cannot listen on nowhere.invalid" in stderr
+    assert "Traceback" not in stderr

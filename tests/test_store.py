@@ -31,6 +31,7 @@ from jobengine.store.tables import depths, history, people, statements
 from jobengine.store.tables.api_keys import add_key
 from jobengine.store.tables.audit import record
 from jobengine.store.tables.models import COMPLETE, FAILED, job, metadata
+from jobengine.store.tables.oldest import OLDEST_QUEUED
 from jobengine.store.tables.queues import Times, WantedQueue, reconcile
 from jobengine.store.tables.sweeps import expire
 from jobengine.store.tables.tally import Tally
@@ -284,7 +285,6 @@ HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "prune failed": (statements.PRUNE[FAILED], {"now": 1500, "limit": 10}, "job_finish"),
     "purge": (statements.PURGE[None], {"of_queue": 1, "last": 9, "limit": 10}, "job_claim"),
     "purge failed": (statements.PURGE[FAILED], {"of_queue": 1, "last": 9, "limit": 9}, "job_claim"),
-    "oldest queued": (reads._FIRST_BELOW, {"queue_id": 1, "priority": 50}, "job_claim"),
     "depth": (depths._ADD, DEPTH, "PRIMARY KEY"),
     "get": (reads._GET, {"uid": b"x" * 16}, "job_uid"),
     "ids upwards": (browse._UPWARDS, RANGE, "job_claim"),
@@ -336,6 +336,15 @@ def test_hot_statements_use_their_index_and_sort_nothing(planner: Connection, na
     for step in steps.splitlines():
         if "SEARCH job" in step and name.startswith(("list", "keys")):
             assert "priority" in step, "a page begins at its key"
+
+
+def test_the_oldest_queued_jobs_are_found_by_steps_in_the_claim_index(
+    planner: Connection,
+) -> None:
+    steps = plan(planner, OLDEST_QUEUED, {"queue_ids": [1, 2]})
+    assert steps.count("SEARCH job USING COVERING INDEX job_claim (queue_id=? AND state=?") == 3
+    assert "SEARCH job USING INTEGER PRIMARY KEY" in steps, "the oldest alone are fetched"
+    assert "SCAN job" not in steps
 
 
 def fill_plainly(connection: Connection, jobs: int) -> None:

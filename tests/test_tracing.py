@@ -334,3 +334,105 @@ def test_an_exporter_that_is_not_there_is_refused_by_name(
     env = env_in(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://collector:4318") | {name: value}
     with pytest.raises(ConfigRefused, match=f"{name}: expected {expected}, got '{value}'"):
         read_environment(env)
+
+
+@pytest.mark.parametrize(
+    "value", ["grpc://a:4317", "collector:4318", "nonsense", "http://[::1", "http://a:x", "http://"]
+)
+def test_an_endpoint_that_is_none_is_refused_by_name_and_not_shown(
+    tmp_path: Path, value: str
+) -> None:
+    for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
+        with pytest.raises(ConfigRefused, match=f"{name}: expected http://HOST:PORT") as caught:
+            read_environment(env_in(tmp_path, **{name: value}))
+        assert value not in str(caught.value).replace("http://HOST", "")
+
+
+@pytest.mark.parametrize(
+    "value", ["http://a:4318\n", "https://a/b", "http://[::1]:4318", " http://a"]
+)
+def test_an_endpoint_of_http_is_taken(tmp_path: Path, value: str) -> None:
+    assert read_environment(env_in(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=value)).traced
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_PROPAGATORS", "b3,xray"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "abc"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "9" * 20),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "x"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "-5"),
+        ("OTEL_PYTHON_METER_PROVIDER", "nonsense"),
+        ("OTEL_PYTHON_EXPORTER_OTLP_HTTP_CREDENTIAL_PROVIDER", "nonsense"),
+        ("OTEL_PYTHON_FALCON_EXCLUDED_URLS", "livez,*a["),
+        ("OTEL_PYTHON_EXCLUDED_URLS", "("),
+        ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", "*["),
+        ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", "("),
+        ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS", "*("),
+    ],
+)
+def test_a_variable_that_nothing_can_be_traced_with_is_named_and_exits_with_2(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    env: dict[str, Any] = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", name: value}
+    server = Server(tmp_path, CONFIG, **env)
+    server.launch()
+    code, printed = server.result()
+    assert code == 2, printed
+    assert name in printed
+    assert "Traceback" not in printed
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_TRACES_SAMPLER", "foo"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "abc"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "a,b=c=d,,%"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "a b c"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "abc"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "nonsense"),
+    ],
+)
+def test_a_variable_that_is_not_understood_is_warned_of_and_calls_are_traced(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    with Collector() as collector:
+        with Server(tmp_path, CONFIG, **collector.env | {name: value}) as server:
+            assert create(server.api(), traceparent()).status == 201
+        said = [e for e in server.log if e["event"] == "OpenTelemetry goes on in another way"]
+        assert said
+        assert len(collector.named(CREATE)) == 1, "and the trial call is not exported"
+        assert len(collector.spans) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_PROPAGATORS", "tracecontext"),
+        ("OTEL_PROPAGATORS", "none"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "0"),
+        ("OTEL_SPAN_LINK_COUNT_LIMIT", "0"),
+        ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", ""),
+        ("OTEL_PYTHON_FALCON_EXCLUDED_URLS", ".*"),
+        ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST", ".*"),
+        ("OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_RESPONSE", ".*"),
+        ("OTEL_PYTHON_SDK_INTERNAL_METRICS_ENABLED", "true"),
+        ("OTEL_TRACES_SAMPLER", "always_off"),
+    ],
+)
+def test_odd_variables_fail_no_call(tmp_path: Path, name: str, value: str) -> None:
+    with (
+        Collector() as collector,
+        Server(tmp_path, CONFIG, **collector.env | {name: value}) as server,
+    ):
+        api = server.api()
+        uid = create(api, traceparent()).json()["uid"]
+        assert api.next().json()["uid"] == uid
+        assert api.update(uid, status="complete").status == 200
+        assert api.send("GET", "/nowhere").status == 404

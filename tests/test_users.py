@@ -6,10 +6,10 @@ import runpy
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from argon2 import PasswordHasher
@@ -17,7 +17,7 @@ from argon2 import PasswordHasher
 from jobengine.cli.administer import administer
 from jobengine.config.environment import read_environment
 from jobengine.domain.audit import Actor
-from jobengine.domain.errors import Busy, Unauthenticated
+from jobengine.domain.errors import Busy, RateExceeded, Unauthenticated
 from jobengine.domain.user import Role, Visitor, is_password, is_user_name
 from jobengine.engine import passwords
 from jobengine.engine.administration import RemoveUser, SetPassword
@@ -340,32 +340,81 @@ def test_a_login_renews_a_hash_of_other_parameters(bench: Bench) -> None:
     assert bench.hash_of("ann") == renewed
 
 
-class Watched(Verifier):
-    """Notes what is verified."""
+class Watched(PasswordHasher):
+    """Notes what is verified, and does something else meanwhile."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.verified: list[str] = []
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        super().__init__(time_cost=1, memory_cost=8, parallelism=1)
+        self.verified: list[str | bytes] = []
+        self._meanwhile = meanwhile
 
-    def verify(self, hash_: str, password: str) -> bool:
-        self.verified.append(hash_)
-        return super().verify(hash_, password)
+    def verify(self, hash: str | bytes, password: str | bytes) -> Literal[True]:  # noqa: A002  argon2's name
+        self.verified.append(hash)
+        self._meanwhile()
+        return super().verify(hash, password)
+
+    def hash(self, password: str | bytes, *, salt: bytes | None = None) -> str:
+        self._meanwhile()
+        return super().hash(password, salt=salt)
 
 
 @pytest.mark.parametrize("name", ["nobody", "no name of a user", ""])
-def test_a_name_that_nobody_has_costs_a_verification_as_well(bench: Bench, name: str) -> None:
-    bench.sign_in._verifier = watched = Watched()
+def test_a_name_that_nobody_has_costs_a_verification_as_well(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    watched = Watched()
+    monkeypatch.setattr(passwords, "_hasher", watched)
     with pytest.raises(Unauthenticated):
         bench.sign_in.sign_in(name, PASSWORD, "")
     (verified,) = watched.verified
-    assert not is_outdated(verified)
+    assert not is_outdated(str(verified))
+
+
+def test_logins_at_once_count_before_any_has_failed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.users.add("ann", Role.ADMIN, password_hash(), ME)
+    for _ in range(4):
+        with pytest.raises(Unauthenticated):
+            bench.sign_in.sign_in("ann", "wrong", "")
+
+    def another() -> None:
+        with pytest.raises(RateExceeded):
+            bench.sign_in.sign_in("ann", PASSWORD, "")
+
+    watched = Watched(another)
+    monkeypatch.setattr(passwords, "_hasher", watched)
+    with pytest.raises(Unauthenticated):
+        bench.sign_in.sign_in("ann", "wrong", "")
+    assert len(watched.verified) == 1
+
+
+def test_whatever_is_hashed_or_verified_has_one_of_two_places(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = []
+
+    def note() -> None:
+        places = 0
+        while passwords._running.acquire(blocking=False):
+            places += 1
+        for _ in range(places):
+            passwords._running.release()
+        free.append(places)
+
+    bench.users.add("ann", Role.ADMIN, password_hash(), ME)
+    monkeypatch.setattr(passwords, "_hasher", Watched(note))
+    assert bench.sign_in.sign_in("ann", PASSWORD, "")
+    hash_of(PASSWORD)
+    assert set(free) == {1}
+    assert len(free) >= 2
 
 
 def test_a_password_that_is_changed_while_it_is_verified_opens_nothing(bench: Bench) -> None:
     bench.users.add("ann", Role.ADMIN, password_hash(), ME)
 
     class Slow(Verifier):
-        def verify(self, hash_: str, password: str) -> bool:
+        def verify(self, hash_: str | None, password: str) -> bool:
             bench.users.set_password("ann", hash_of("another long password"), ME)
             return super().verify(hash_, password)
 

@@ -178,7 +178,8 @@ def test_one_beyond_the_bound_is_turned_away_and_others_go_on(
 
 def test_a_client_that_hung_up_gets_no_job(server: Server, pool: ThreadPoolExecutor) -> None:
     request = (
-        b"GET /api/v1/jobs/next?wait=30 HTTP/1.1\r\nHost: h\r\nX-Name: s\r\nX-Queue: q\r\n\r\n"
+        b"GET /api/v1/jobs/next?wait=30 HTTP/1.1\r\nHost: localhost\r\n"
+        b"X-Name: s\r\nX-Queue: q\r\n\r\n"
     )
     with socket.create_connection(("127.0.0.1", server.port)) as gone:
         gone.sendall(request)
@@ -192,7 +193,8 @@ def test_a_client_that_hung_up_gets_no_job(server: Server, pool: ThreadPoolExecu
 
 def test_clients_that_hung_up_leave_their_places(server: Server) -> None:
     request = (
-        b"GET /api/v1/jobs/next?wait=60 HTTP/1.1\r\nHost: h\r\nX-Name: s\r\nX-Queue: q\r\n\r\n"
+        b"GET /api/v1/jobs/next?wait=60 HTTP/1.1\r\nHost: localhost\r\n"
+        b"X-Name: s\r\nX-Queue: q\r\n\r\n"
     )
     api = server.api()
     for _ in range(2):

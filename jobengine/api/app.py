@@ -1,5 +1,7 @@
 """The WSGI application: routes, errors and the headers of every answer."""
 
+import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import falcon
@@ -16,6 +18,7 @@ from jobengine.api.description.resources import (
 from jobengine.api.health import Alive, Readiness, Ready
 from jobengine.api.jobs import AllJobs, CreateJob, NextJob, OneJob
 from jobengine.api.metrics import MetricsText
+from jobengine.api.parameters import KnownParameters
 from jobengine.api.queues import AllQueues, OneQueue, Pause, Purge
 from jobengine.api.throttle import Throttle
 from jobengine.api.timing import Timing
@@ -47,6 +50,7 @@ class Services(NamedTuple):
     audit: Audit
     queues: QueueAdmin
     metrics: Metrics
+    log_lines_lost: Callable[[], int]
 
 
 def create_app(
@@ -56,9 +60,9 @@ def create_app(
 
     `before` is middleware that comes first, the access log and `timing` among it.
     """
-    jobs, access, rates, audit, queues, metrics = services
+    jobs, access, rates, audit, queues, metrics, log_lines_lost = services
     app: App = falcon.App(
-        middleware=[*before, Authenticate(access), Throttle(rates)],
+        middleware=[*before, Authenticate(access), Throttle(rates), KnownParameters()],
         response_type=_Answer,
     )
     app.req_options.strip_url_path_trailing_slash = False
@@ -81,8 +85,17 @@ def create_app(
     app.add_route("/api/v1/queues/{name}/resume", Pause(queues, paused=False))
     app.add_route("/api/v1/queues/{name}/purge", Purge(queues))
     app.add_route("/api/v1/audit", AuditTrail(audit, access))
-    app.add_route("/metrics", MetricsText(metrics, timing, access))
+    app.add_route("/metrics", MetricsText(metrics, timing, access, log_lines_lost))
     app.add_route("/api/v1/openapi.json", Description(access))
     app.add_route("/docs", DescriptionPage(access))
     app.add_route("/docs/style.css", DescriptionStyle())
+    app.add_sink(_whole_server, re.compile(r"\*$"))
     return app
+
+
+def _whole_server(req: Request, resp: Response, **_: Any) -> None:
+    """Answers `OPTIONS *`, a ping (RFC 9110, section 9.3.7); no other method takes the target."""
+    if req.method != "OPTIONS":
+        raise falcon.HTTPMethodNotAllowed(["OPTIONS"])
+    resp.status = falcon.HTTP_204
+    resp.set_header("Allow", "GET, HEAD, POST, PUT, DELETE, OPTIONS")

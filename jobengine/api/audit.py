@@ -1,5 +1,6 @@
 """The resource /api/v1/audit."""
 
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import msgspec
@@ -15,6 +16,8 @@ _encode = msgspec.json.Encoder().encode
 class AuditTrail:
     """GET /api/v1/audit, for admins."""
 
+    parameters: ClassVar = {"GET": ("since", "before", "limit")}
+
     def __init__(self, audit: Audit, access: Access) -> None:
         self._audit = audit
         self._access = access
@@ -27,4 +30,6 @@ class AuditTrail:
         resp.data = _encode(entries)
         if len(entries) == limit and entries[-1].id > 1:
             query = urlencode({"since": since, "before": entries[-1].id, "limit": limit})
-            resp.append_link(f"{req.path}?{query}", "next")
+            resp.append_link(f"{req.root_path}{req.path}?{query}", "next")
+
+    on_head = on_get

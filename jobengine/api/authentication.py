@@ -6,12 +6,15 @@ from jobengine.engine.access import Access
 
 # What says nothing but that the server is there, and what this version can do; a path that
 # is not named needs a key.
-OPEN = frozenset({"/livez", "/readyz", "/api/v1/test", "/docs", "/docs/style.css"})
+OPEN = frozenset({"*", "/livez", "/readyz", "/api/v1/test", "/docs", "/docs/style.css"})
 _SCHEME = "bearer "
 
 
 class Authenticate:
-    """Falcon middleware: notes the calling service as `req.context.service`."""
+    """Falcon middleware: notes the calling service as `req.context.service`.
+
+    The id of its key is `req.context.key`.
+    """
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -19,9 +22,10 @@ class Authenticate:
     def process_request(self, req: Request, _resp: Response) -> None:
         """Raises Unauthenticated and Forbidden."""
         name = req.env.get("HTTP_X_NAME", "")
-        req.context.service = name
+        context = req.context
+        context.service, context.key = name, ""
         if req.path not in OPEN:
-            req.context.service = self._access.identify(name, _bearer(req))
+            context.service, context.key = self._access.identify(name, _bearer(req))
 
 
 def _bearer(req: Request) -> str | None:

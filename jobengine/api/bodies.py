@@ -1,14 +1,16 @@
-"""Bodies: JSON to structs, with every mistake in a body told at once.
+"""Bodies: JSON to structs, with the first mistakes in a body reported together.
 
 What a field is expected to be is the description of its type, which the description of
 the API shows as well.
 """
 
-from collections.abc import Sequence
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
+from msgspec.structs import FieldInfo
 
 from jobengine.domain.errors import InvalidInput, Mistake
 from jobengine.domain.job import Content
@@ -16,8 +18,6 @@ from jobengine.domain.job import Content
 T = TypeVar("T", bound=Struct)
 
 BULK_MAX = 1000
-# A body may have a hundred thousand unknown fields; nobody wants to read of them all.
-MISTAKES_MAX = 20
 _ELEMENTS = f"an array of 1 to {BULK_MAX} JSON objects"
 
 _fields = msgspec.json.Decoder(dict[str, Raw])
@@ -34,20 +34,20 @@ class Body(Generic[T]):
 
     def __init__(self, struct: type[T]) -> None:
         """Every field's type has a description, which completes "expected …"."""
-        self._struct = struct
+        self._fields = {field.name: field for field in msgspec.structs.fields(struct)}
         self._one = msgspec.json.Decoder(struct)
         self._many: msgspec.json.Decoder[list[T]] = msgspec.json.Decoder(array_of(struct))
         self._has_content = "content" in struct.__struct_fields__
 
     def one(self, body: bytes) -> T:
-        """The object in the body. Raises InvalidInput with every mistake in it."""
+        """The object in the body. Raises InvalidInput with the first mistakes in it."""
         parsed: T = self._decode(self._one, body)
         if self._has_content and not _fits_content(parsed):
             raise InvalidInput(self._mistakes(body))
         return parsed
 
     def many(self, body: bytes) -> list[T]:
-        """The objects in the body's array. Raises InvalidInput with every mistake in it."""
+        """The objects in the body's array. Raises InvalidInput with the first mistakes in it."""
         parsed: list[T] = self._decode(self._many, body)
         if self._has_content and not all(map(_fits_content, parsed)):
             raise InvalidInput(self._mistakes_of_array(body))
@@ -65,36 +65,36 @@ class Body(Generic[T]):
         except (UnicodeDecodeError, msgspec.DecodeError, RecursionError) as error:
             raise InvalidInput([_malformed(error, body, decoder is self._many)]) from error
 
-    def _mistakes(self, body: bytes) -> list[Mistake]:
-        """Every mistake in a body that is JSON but not the struct; off the hot path."""
+    def _mistakes(self, body: bytes) -> Iterator[Mistake]:
+        """The mistakes in a body that is JSON but not the struct; off the hot path."""
         try:
-            return _mistakes_of(self._struct, _fields.decode(body), "")[:MISTAKES_MAX]
+            fields = _fields.decode(body)
         except msgspec.ValidationError:
-            return [Mistake("pointer", "", "expected a JSON object")]
+            yield Mistake("pointer", "", "expected a JSON object")
         except (msgspec.DecodeError, RecursionError) as error:
-            return [_malformed(error, body, array=False)]
+            yield _malformed(error, body, array=False)
+        else:
+            yield from _mistakes_of(self._fields, fields, "")
 
-    def _mistakes_of_array(self, body: bytes) -> list[Mistake]:
+    def _mistakes_of_array(self, body: bytes) -> Iterator[Mistake]:
         try:
             elements = _elements.decode(body)
         except msgspec.ValidationError:
-            return [Mistake("pointer", "", f"expected {_ELEMENTS}")]
+            yield Mistake("pointer", "", f"expected {_ELEMENTS}")
         except (msgspec.DecodeError, RecursionError) as error:
-            return [_malformed(error, body, array=True)]
-        if not 1 <= len(elements) <= BULK_MAX:
-            return [Mistake("pointer", "", f"expected {_ELEMENTS}, got {len(elements)}")]
-        return self._mistakes_in(elements)
+            yield _malformed(error, body, array=True)
+        else:
+            if 1 <= len(elements) <= BULK_MAX:
+                yield from self._mistakes_in(elements)
+            else:
+                yield Mistake("pointer", "", f"expected {_ELEMENTS}, got {len(elements)}")
 
-    def _mistakes_in(self, elements: Sequence[Raw]) -> list[Mistake]:
-        mistakes: list[Mistake] = []
+    def _mistakes_in(self, elements: Sequence[Raw]) -> Iterator[Mistake]:
         for index, element in enumerate(elements):
-            if len(mistakes) >= MISTAKES_MAX:
-                break
             if not _is_object(element):
-                mistakes.append(Mistake("pointer", f"/{index}", "expected a JSON object"))
+                yield Mistake("pointer", f"/{index}", "expected a JSON object")
             elif not self._decodes(element):
-                mistakes += _mistakes_of(self._struct, _fields.decode(element), f"/{index}")
-        return mistakes[:MISTAKES_MAX]
+                yield from _mistakes_of(self._fields, _fields.decode(element), f"/{index}")
 
     def _decodes(self, element: Raw) -> bool:
         try:
@@ -109,7 +109,11 @@ def _fits_content(parsed: Any) -> bool:
 
 
 def _malformed(error: Exception, body: bytes, array: bool) -> Mistake:
-    if isinstance(error, RecursionError):
+    if body[:3] == BOM_UTF8:
+        reason = "it begins with a byte order mark, send UTF-8 without one"
+    elif body[:2] in (BOM_UTF16_LE, BOM_UTF16_BE) or b"\0" in body[:4]:
+        reason = "it is UTF-16 or UTF-32, send UTF-8"
+    elif isinstance(error, RecursionError):
         reason = "it is nested too deeply"
     elif isinstance(error, UnicodeDecodeError):
         reason = f"it is not UTF-8 (byte {error.start})"
@@ -119,23 +123,22 @@ def _malformed(error: Exception, body: bytes, array: bool) -> Mistake:
     return Mistake("pointer", "", f"expected {expected}: {reason}")
 
 
-def _mistakes_of(struct: type[Struct], values: dict[str, Raw], place: str) -> list[Mistake]:
-    known = {field.name: field for field in msgspec.structs.fields(struct)}
-    mistakes = [
-        Mistake("pointer", place + _pointer(name), _unknown(name, known))
-        for name in values
-        if name not in known
-    ]
+def _mistakes_of(
+    known: Mapping[str, FieldInfo], values: Mapping[str, Raw], place: str
+) -> Iterator[Mistake]:
+    good = True
+    for name in values:
+        if name not in known:
+            good = False
+            yield Mistake("pointer", place + _pointer(name), _unknown(name, known))
     for name, field in known.items():
-        if name not in values:
-            if field.required:
-                detail = f"missing, expected {_expected(field.type)}"
-                mistakes.append(Mistake("pointer", f"{place}/{name}", detail))
-        elif not _fits(values[name], field.type):
-            detail = f"expected {_expected(field.type)}"
-            mistakes.append(Mistake("pointer", f"{place}/{name}", detail))
-    # Each field's last value fits, so an earlier one of the same name did not.
-    return mistakes or [Mistake("pointer", place, "expected each field once")]
+        missing = name not in values
+        if field.required if missing else not _fits(values[name], field.type):
+            good = False
+            detail = f"{'missing, ' if missing else ''}expected {_expected(field.type)}"
+            yield Mistake("pointer", f"{place}/{name}", detail)
+    if good:  # each field's last value fits, so an earlier one of the same name did not
+        yield Mistake("pointer", place, "expected each field once")
 
 
 def _expected(type_: Any) -> str:
@@ -163,7 +166,7 @@ def _is_object(value: Raw) -> bool:
     return bytes(memoryview(value)[:1]) == b"{"
 
 
-def _unknown(name: str, known: dict[str, Any]) -> str:
+def _unknown(name: str, known: Mapping[str, FieldInfo]) -> str:
     if name == "state" and "status" in known:
         return "unknown field: in an update it is called status"
     return f"unknown field, expected {', '.join(known)}"

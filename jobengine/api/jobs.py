@@ -1,30 +1,44 @@
 """The resources under /api/v1/jobs."""
 
 from collections.abc import Callable, Iterator
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import falcon
 import msgspec
+import structlog
 from falcon import Request, Response
 
 from jobengine.api import problems, requests, wire
 from jobengine.domain.errors import JobEngineError
+from jobengine.domain.job import Job
+from jobengine.domain.queue import Right
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.listing import Listing
+from jobengine.engine.permits import Caller
 
 _encode = msgspec.json.Encoder().encode
+_log = structlog.get_logger(component="api")
 
 
 class CreateJob:
     """PUT /api/v1/jobs/create."""
 
+    takes_body = "PUT"
+
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
 
+    def admit(self, req: Request) -> Caller:
+        """Who sends the body, with the right to. Raises JobEngineError."""
+        caller = requests.caller(req)
+        self._jobs.authorise(caller, Right.WRITE)
+        return caller
+
     def on_put(self, req: Request, resp: Response) -> None:
         """201 with the job, or with an array of them for an array of drafts."""
-        caller = requests.caller(req)
+        caller = self.admit(req)
         body = requests.body(req, self._max_body_bytes)
         resp.status = falcon.HTTP_201
         if wire.is_array(body):
@@ -35,7 +49,9 @@ class CreateJob:
 
 
 class NextJob:
-    """GET /api/v1/jobs/next."""
+    """GET /api/v1/jobs/next, and no HEAD, which would claim a job for nobody."""
+
+    parameters: ClassVar = {"GET": ("count", "wait")}
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -60,8 +76,18 @@ def _client_of(req: Request) -> Callable[[], bool]:
     return (lambda: True) if gone is None else (lambda: not gone())
 
 
+def _updater(jobs: Jobs, req: Request, most: int) -> tuple[Caller, int]:
+    """Who updates, with the right to, and how many jobs to claim. Raises JobEngineError."""
+    caller, count = requests.caller(req), requests.next_count(req, most)
+    jobs.authorise(caller, Right.READ if count else Right.EITHER)
+    return caller, count
+
+
 class OneJob:
     """GET, POST and DELETE /api/v1/jobs/{uid}."""
+
+    takes_body = "POST"
+    parameters: ClassVar = {"POST": ("next",)}
 
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
@@ -71,9 +97,15 @@ class OneJob:
         """200 with the job."""
         resp.data = _encode(self._jobs.get(requests.caller(req), requests.uid(uid)))
 
+    on_head = on_get
+
+    def admit(self, req: Request, **_params: str) -> tuple[Caller, int]:
+        """Who sends the body, with the right to, and how many jobs to claim."""
+        return _updater(self._jobs, req, 1)
+
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job as the update left it; with ?next=1 the next job, or 204."""
-        caller, count = requests.caller(req), requests.next_count(req, 1)
+        caller, count = self.admit(req)
         changes = wire.changes(requests.body(req, self._max_body_bytes))
         if not count:
             resp.data = _encode(self._jobs.update(caller, requests.uid(uid), changes))
@@ -93,14 +125,20 @@ class OneJob:
 class AllJobs:
     """GET and POST /api/v1/jobs."""
 
+    takes_body = "POST"
+    parameters: ClassVar = {"GET": ("limit", "cursor"), "POST": ("next",)}
+
     def __init__(self, jobs: Jobs, max_body_bytes: int) -> None:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
 
+    def admit(self, req: Request) -> tuple[Caller, int]:
+        """As OneJob.admit."""
+        return _updater(self._jobs, req, requests.CLAIM_MAX)
+
     def on_post(self, req: Request, resp: Response) -> None:
         """200 with what each update came to: the job, or a problem; and the jobs claimed."""
-        caller = requests.caller(req)
-        count = requests.next_count(req, requests.CLAIM_MAX)
+        caller, count = self.admit(req)
         updates = wire.uid_changes(requests.body(req, self._max_body_bytes))
         outcomes, claimed = self._jobs.update_many(caller, updates, count)
         updated = [
@@ -120,20 +158,31 @@ class AllJobs:
             return
         if listing.next_page is not None:
             query = urlencode({"limit": limit, "cursor": listing.next_page.text()})
-            resp.append_link(f"{req.path}?{query}", "next")
-        stream = _Stream(listing)
+            resp.append_link(f"{req.root_path}{req.path}?{query}", "next")
+        stream = _Stream(listing, caller)
         if listing.ended:
             resp.data = b"".join(stream)  # with its length known, the connection stays open
             stream.close()
         else:
             resp.stream = stream
 
+    def on_head(self, req: Request, resp: Response) -> None:
+        """As `on_get`; a list that would be streamed is closed unread."""
+        self.on_get(req, resp)
+        if isinstance(resp.stream, _Stream):
+            resp.stream.close()
+
 
 class _Stream:
-    """A list as JSON, a chunk at a time; closing it, begun or not, closes the list."""
+    """A list as JSON, a chunk at a time; closing it, begun or not, closes the list.
 
-    def __init__(self, listing: Listing) -> None:
+    Raises the JobEngineError of a chunk that cannot be read, or not by this caller any more:
+    the server then ends the connection, or else the answer, which lacks its end.
+    """
+
+    def __init__(self, listing: Listing, caller: Caller) -> None:
         self._listing = listing
+        self._caller = caller
         self._chunks = self._json()
 
     def __iter__(self) -> Iterator[bytes]:
@@ -150,5 +199,13 @@ class _Stream:
                 b'"%d":%b' % (position, _encode(job)) for position, job in enumerate(jobs, index)
             )
             index, opening = index + len(jobs), b","
-            jobs = self._listing.chunk()
+            jobs = self._next()
         yield b"}"
+
+    def _next(self) -> list[Job]:
+        try:
+            return self._listing.chunk()
+        except JobEngineError as error:
+            service, queue = self._caller.service, self._caller.queue
+            _log.warning("list broken off", service=service, queue=queue, reason=str(error))
+            raise

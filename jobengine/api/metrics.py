@@ -1,6 +1,6 @@
 """The resource /metrics, in Prometheus' text format."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from falcon import Request, Response
 from prometheus_client import CollectorRegistry
@@ -37,27 +37,31 @@ _DURATIONS = {
 class MetricsText:
     """GET /metrics, for the services under `metrics` in the config, and for admins."""
 
-    def __init__(self, metrics: Metrics, timing: Timing, access: Access) -> None:
+    def __init__(
+        self, metrics: Metrics, timing: Timing, access: Access, log_lines_lost: Callable[[], int]
+    ) -> None:
         self._access = access
         self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(_Collector(metrics, timing))
+        self._registry.register(_Collector(metrics, timing, log_lines_lost))
 
     def on_get(self, req: Request, resp: Response) -> None:
-        """200 with all metrics. Raises Forbidden and InvalidInput."""
+        """200 with all metrics. Raises Forbidden."""
         if not self._access.may_read_metrics(req.context.service):
             service = requests.service(req)
             raise Forbidden(f"{service!r} is not under `metrics` in the config, nor an admin")
-        requests.parameters(req)
         resp.content_type = CONTENT_TYPE_PLAIN_0_0_4
         resp.data = generate_latest(self._registry)
+
+    on_head = on_get
 
 
 class _Collector(Collector):
     """Takes every number where it is kept, when it is asked for."""
 
-    def __init__(self, metrics: Metrics, timing: Timing) -> None:
+    def __init__(self, metrics: Metrics, timing: Timing, log_lines_lost: Callable[[], int]) -> None:
         self._metrics = metrics
         self._timing = timing
+        self._log_lines_lost = log_lines_lost
 
     def collect(self) -> Iterator[Metric]:
         """All families; without what a queue holds while the database cannot be read."""
@@ -69,6 +73,11 @@ class _Collector(Collector):
         yield from self._held()
         yield from self._done()
         yield from self._load()
+        yield CounterMetricFamily(
+            "jobengine_log_lines_lost",
+            "Log lines that could not be written.",
+            self._log_lines_lost(),
+        )
         requests_ = HistogramMetricFamily(
             "jobengine_http_request_duration_seconds",
             "Time from a request's head to its answer, waits for a job included.",

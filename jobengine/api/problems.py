@@ -30,13 +30,16 @@ _PROBLEMS: dict[type[errors.JobEngineError], tuple[str, int, str]] = {
     errors.UnknownQueue: ("unknown-queue", 404, "Unknown queue"),
     errors.UnknownJob: ("unknown-job", 404, "Unknown job"),
     errors.Conflict: ("conflict", 409, "What is there stands in the way"),
+    errors.Misdirected: ("misdirected", 421, "The host is not this server's"),
     errors.RateExceeded: ("rate-exceeded", 429, "The service calls too often"),
     errors.QueueFull: ("queue-full", 429, "The queue is full"),
     errors.Busy: ("busy", 503, "Too many calls of this kind at once"),
     errors.AnswerFull: ("answer-full", 503, "The answer is full"),
     errors.Stopping: ("stopping", 503, "The server is shutting down"),
+    errors.NotRunning: ("not-running", 503, "A part of the server does not run"),
     errors.OutcomeUnknown: ("outcome-unknown", 503, "The database failed at the commit"),
     errors.StoreFailed: ("store-failed", 503, "The database failed"),
+    errors.ContentDamaged: ("store-failed", 503, "The database failed"),
 }
 _DETAILS = {
     400: "The request cannot be read, or its method is unknown.",
@@ -95,6 +98,14 @@ def of(error: errors.JobEngineError) -> Problem:
     return problem(status, title, kind=kind, detail=detail, mistakes=mistakes)
 
 
+def refusal(error: errors.JobEngineError, start_response: Any) -> list[bytes]:
+    """Answers a WSGI call with an error, where the application cannot be asked."""
+    found = of(error)
+    headers = [("Content-Type", MEDIA_TYPE), ("Retry-After", str(RETRY_AFTER_SECONDS))]
+    start_response(falcon.code_to_http_status(found.status), headers)
+    return [msgspec.json.encode(found)]
+
+
 def handle_domain_error(
     _req: Request, resp: Response, error: errors.JobEngineError, _params: dict[str, Any]
 ) -> None:
@@ -114,7 +125,7 @@ def handle_http_error(
 ) -> None:
     """Answers with an error of Falcon's own: no such path, no such method, a bad header."""
     if error.headers is not None:
-        resp.set_headers(error.headers)  # Allow, of a 405
+        resp.set_headers(error.headers)  # Allow of a 405, Accept-Encoding of a 415
     status = error.status_code
     _answer(resp, status, msgspec.json.encode(plain(status, error.description or "")))
 

@@ -1,13 +1,15 @@
 """What goes over the wire of queues: the struct of the body, and of a purge's answer."""
 
 import contextlib
+from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct, field
 
-from jobengine.api.bodies import MISTAKES_MAX, Body
-from jobengine.domain.errors import InvalidInput, Mistake
+from jobengine.api.bodies import Body
+from jobengine.domain.errors import MISTAKES_MAX, InvalidInput, Mistake
 from jobengine.domain.queue import (
     ANYONE,
     MAX_JOBS_MAX,
@@ -70,8 +72,8 @@ _rights = msgspec.json.Decoder(_Rights)
 
 
 def draft(name: str, body: bytes) -> QueueDraft:
-    """The queue that the path and the body ask for. Raises InvalidInput with every mistake."""
-    mistakes = []
+    """The queue that the path and the body ask for. Raises InvalidInput."""
+    mistakes: list[Mistake] = []
     parsed = QueueBody()
     if not is_name(name):
         mistakes.append(Mistake("parameter", "name", f"expected the name of a queue: {NAME_RULE}"))
@@ -79,20 +81,18 @@ def draft(name: str, body: bytes) -> QueueDraft:
         parsed = _queue.one(body)
     except InvalidInput as error:
         mistakes += error.mistakes
-    mistakes += _bad_names(body)
+    mistakes += islice(_bad_names(body), MISTAKES_MAX)
     if mistakes:
-        raise InvalidInput(mistakes[:MISTAKES_MAX])
+        raise InvalidInput(mistakes)
     return parsed
 
 
-def _bad_names(body: bytes) -> list[Mistake]:
+def _bad_names(body: bytes) -> Iterator[Mistake]:
     rights = _Rights()
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         rights = _rights.decode(body)
-    return [
-        Mistake("pointer", f"/{field}/{index}", f"expected the name of a service: {NAME_RULE}")
-        for field, names in (("read", rights.read), ("write", rights.write))
-        if isinstance(names, list)
-        for index, name in enumerate(names)
-        if isinstance(name, str) and not is_name(name)
-    ]
+    for right, names in (("read", rights.read), ("write", rights.write)):
+        for index, name in enumerate(names if isinstance(names, list) else ()):
+            if isinstance(name, str) and not is_name(name):
+                detail = f"expected the name of a service: {NAME_RULE}"
+                yield Mistake("pointer", f"/{right}/{index}", detail)

@@ -21,9 +21,13 @@ class AllQueues:
         """200 with the queues that the caller may see, by name."""
         resp.data = _encode(self._queues.all(actor(req).name))
 
+    on_head = on_get
+
 
 class OneQueue:
     """GET, PUT and DELETE /api/v1/queues/{name}."""
+
+    takes_body = "PUT"
 
     def __init__(self, queues: QueueAdmin, max_body_bytes: int) -> None:
         self._queues = queues
@@ -33,9 +37,17 @@ class OneQueue:
         """200 with the queue."""
         resp.data = _encode(self._queues.get(actor(req).name, name))
 
+    on_head = on_get
+
+    def admit(self, req: Request, **_params: str) -> Actor:
+        """The admin who sends the body. Raises JobEngineError."""
+        caller = actor(req)
+        self._queues.authorise(caller)
+        return caller
+
     def on_put(self, req: Request, resp: Response, name: str) -> None:
         """201 with the queue where it is new, 200 where it was there."""
-        caller = actor(req)
+        caller = self.admit(req)
         draft = queue_wire.draft(name, requests.body(req, self._max_body_bytes))
         made, new = self._queues.put(caller, name, draft)
         resp.data = _encode(made)
@@ -72,6 +84,5 @@ class Purge:
 
 
 def actor(req: Request) -> Actor:
-    """Who calls, and from where. Raises InvalidInput, for any parameter too."""
-    requests.parameters(req)  # none: a purge that was meant for a state must not take all
+    """Who calls, and from where. Raises InvalidInput."""
     return Actor(requests.service(req), req.env.get("REMOTE_ADDR", ""))

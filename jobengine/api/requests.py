@@ -1,6 +1,7 @@
 """What a request says: who calls, on which queue, about which job, with what body."""
 
 import re
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import falcon
@@ -10,8 +11,8 @@ from jobengine.domain.errors import InvalidInput, Mistake, UnknownJob
 from jobengine.domain.job import TIME_MAX, State
 from jobengine.domain.queue import NAME_RULE, is_name
 from jobengine.domain.uids import uid_bytes
-from jobengine.engine.jobs import Caller
 from jobengine.engine.listing import LIMIT_MAX, Cursor
+from jobengine.engine.permits import Caller
 
 CLAIM_MAX = 1000
 WAIT_MAX = 60
@@ -24,7 +25,7 @@ def caller(req: Request) -> Caller:
     """The calling service, and the queue in X-Queue. Raises InvalidInput."""
     service, queue = req.context.service, req.env.get("HTTP_X_QUEUE", "")
     if is_name(service) and is_name(queue):
-        return Caller(service, queue)
+        return Caller(service, queue, req.context.key)
     mistakes = [
         Mistake("header", header, _name_mistake(value, what))
         for header, value, what in (("X-Name", service, "service"), ("X-Queue", queue, "queue"))
@@ -68,16 +69,15 @@ def state_filter(req: Request) -> State | None:
 
 
 def page(req: Request) -> tuple[int | None, Cursor | None]:
-    """The parameters `limit` and `cursor`. Raises InvalidInput, for any other parameter too."""
-    params = parameters(req, "limit", "cursor")
-    limit = _integer(params, "limit", 1, LIMIT_MAX)
-    cursor = params.get("cursor")
-    return limit, Cursor.parse(cursor) if cursor is not None else None
+    """The parameters `limit` and `cursor`. Raises InvalidInput."""
+    limit = _integer(req, "limit", 1, LIMIT_MAX)
+    cursor = req.params.get("cursor")
+    return limit, Cursor.parse(str(cursor)) if cursor is not None else None
 
 
 def count(req: Request) -> int | None:
     """The parameter `count` of next; None without one. Raises InvalidInput."""
-    return _integer(parameters(req, "count", "wait"), "count", 1, CLAIM_MAX)
+    return _integer(req, "count", 1, CLAIM_MAX)
 
 
 def wait(req: Request) -> int:
@@ -86,7 +86,7 @@ def wait(req: Request) -> int:
     A preference of more than WAIT_MAX is cut to that, and one that is none is ignored,
     as the RFC has it. Raises InvalidInput for the parameter.
     """
-    asked = _integer(parameters(req, "count", "wait"), "wait", 0, WAIT_MAX)
+    asked = _integer(req, "wait", 0, WAIT_MAX)
     if asked is not None:
         return asked
     found = _PREFER_WAIT.search(req.env.get("HTTP_PREFER", ""))
@@ -95,41 +95,35 @@ def wait(req: Request) -> int:
 
 def audit_page(req: Request) -> tuple[int, int | None, int]:
     """The parameters `since`, `before` and `limit` of the audit trail. Raises InvalidInput."""
-    params = parameters(req, "since", "before", "limit")
-    since = _integer(params, "since", 0, TIME_MAX) or 0
-    before = _integer(params, "before", 1, 2**63 - 1)
-    return since, before, _integer(params, "limit", 1, LIMIT_MAX) or AUDIT_LIMIT
+    since = _integer(req, "since", 0, TIME_MAX) or 0
+    before = _integer(req, "before", 1, 2**63 - 1)
+    return since, before, _integer(req, "limit", 1, LIMIT_MAX) or AUDIT_LIMIT
 
 
 def next_count(req: Request, most: int) -> int:
     """The parameter `next` of an update: how many jobs to claim; 0 without one."""
-    return _integer(parameters(req, "next"), "next", 1, most) or 0
+    return _integer(req, "next", 1, most) or 0
 
 
-def parameters(req: Request, *known: str) -> dict[str, str]:
-    """The query's parameters, each known and given once. Raises InvalidInput."""
-    if not req.query_string:
-        return {}
-    mistakes = [
-        Mistake(
-            "parameter",
-            name,
-            f"expected {name} once"
-            if name in known
-            else f"unknown parameter, expected {' or '.join(known) or 'none'}",
-        )
-        for name, value in req.params.items()
-        if name not in known or isinstance(value, list)
-    ]
-    if mistakes:
-        raise InvalidInput(mistakes)
-    return {name: str(value) for name, value in req.params.items()}
+def check_parameters(req: Request, *known: str) -> None:
+    """Raises InvalidInput unless each of the query's parameters is known and given once."""
+    wrong = [n for n, value in req.params.items() if n not in known or isinstance(value, list)]
+    if wrong:
+        raise InvalidInput(_parameter_mistake(name, known) for name in wrong)
 
 
-def _integer(params: dict[str, str], name: str, low: int, high: int) -> int | None:
-    value = params.get(name)
+def _parameter_mistake(name: str, known: Sequence[str]) -> Mistake:
+    if name in known:
+        return Mistake("parameter", name, f"expected {name} once")
+    expected = " or ".join(known) or "none"
+    return Mistake("parameter", name, f"unknown parameter, expected {expected}")
+
+
+def _integer(req: Request, name: str, low: int, high: int) -> int | None:
+    value = req.params.get(name)
     if value is None:
         return None
+    value = str(value)  # parameters.py has seen that it is given once
     digits = value.isascii() and value.isdigit() and len(value) <= len(str(high))
     if digits and low <= int(value) <= high:
         return int(value)
@@ -137,8 +131,22 @@ def _integer(params: dict[str, str], name: str, low: int, high: int) -> int | No
     raise InvalidInput([Mistake("parameter", name, detail)])
 
 
+def refuse_coding(req: Request) -> None:
+    """Raises Falcon's 415 for a compressed body (RFC 9110, sections 8.4 and 15.5.16)."""
+    coding = req.env.get("HTTP_CONTENT_ENCODING")
+    if coding is not None and coding.lower() not in ("", "identity"):
+        raise falcon.HTTPUnsupportedMediaType(
+            description="A body is taken without any Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
+
+
 def body(req: Request, limit: int) -> bytes:
-    """The body, of at most `limit` bytes. Raises Falcon's 413 where it is longer."""
+    """The body, of at most `limit` bytes.
+
+    Raises InvalidInput, and Falcon's 413 and 415.
+    """
+    refuse_coding(req)
     length = req.content_length
     stream: BinaryIO = req.env["wsgi.input"]
     if length is None:

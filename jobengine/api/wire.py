@@ -105,24 +105,24 @@ def is_array(body: bytes) -> bool:
 
 
 def new_job(body: bytes) -> Draft:
-    """The job that the body asks for. Raises InvalidInput with every mistake in it."""
+    """The job that the body asks for. Raises InvalidInput."""
     return _new_job.one(body)
 
 
 def new_jobs(body: bytes) -> Sequence[Draft]:
-    """The jobs that the array asks for. Raises InvalidInput with every mistake in it."""
+    """The jobs that the array asks for. Raises InvalidInput."""
     return _new_job.many(body)
 
 
 def changes(body: bytes) -> Changes:
-    """The changes that the body asks for. Raises InvalidInput with every mistake in it."""
+    """The changes that the body asks for. Raises InvalidInput."""
     return _changes.one(body).changes()
 
 
 def uid_changes(body: bytes) -> list[tuple[bytes | None, Changes]]:
     """The changes that the array asks for, by the uids of the jobs.
 
-    A uid that is none comes as None: no job has it. Raises InvalidInput with every
-    other mistake.
+    A uid that is none comes as None: no job has it. Raises InvalidInput for
+    other mistakes.
     """
     return [(uid_bytes(element.uid), element.changes()) for element in _uid_changes.many(body)]

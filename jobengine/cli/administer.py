@@ -14,13 +14,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.config.settings import Launch
 from jobengine.domain.audit import Actor
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen, InUse, Unavailable
+from jobengine.domain.errors import CannotOpen, InUse, Unavailable, reason
 from jobengine.engine import control
 from jobengine.engine.administration import Administration, Offices, Request, ask
 from jobengine.engine.keys import Keys
 from jobengine.engine.users import Users
 from jobengine.store.database import Database, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import cause
 from jobengine.store.migrate import is_current, upgrade
 from jobengine.store.opening import open_database
 from jobengine.store.reads import Reads
@@ -69,8 +69,8 @@ def _administration(database: Database, clock: Clock) -> Iterator[Administration
             keys = Keys(writer, reads, clock, database)
             yield Administration(Offices(keys, Users(writer, reads, clock, database)))
         except (SQLAlchemyError, Unavailable) as error:
-            reason = str(original(error)).strip()
-            raise CannotOpen(f"{database.place} cannot be opened: {reason}") from error
+            failed = error.__cause__ or error
+            raise CannotOpen(f"{database.place} cannot be opened: {cause(failed)}") from error
 
 
 def _ask_the_server(launch: Launch, request: Request[T], in_use: InUse) -> list[T]:
@@ -81,5 +81,12 @@ def _ask_the_server(launch: Launch, request: Request[T], in_use: InUse) -> list[
             return ask(partial(control.send, *database.control), request)
         except (OSError, EOFError, AuthenticationError) as error:
             raise CannotOpen(
-                f"{in_use}, and it does not answer on {database.control.path}: stop it first"
+                f"{in_use}, and it cannot be asked over {database.control.path}: {_why(error)}; "
+                "stop it first"
             ) from error
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, AuthenticationError):
+        return "it has another SECRET"
+    return reason(error) if isinstance(error, OSError) else "it hung up"

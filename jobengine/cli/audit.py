@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.durations import DURATION_FORM, seconds_in
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
@@ -64,7 +63,6 @@ def audit(
     """
     begin = 0 if since is None else _since(since, (clock or SystemClock()).now())
     launch = read_environment(take_environment(), database=db, url=database_url)
-    logs.set_up("warning")
     with closing(open_database(launch.database, launch.secret.value, Use.LOOK)) as database:
         if not is_current(database):
             raise CannotOpen(f"{database.place} holds no queues and jobs, and so no trail")

@@ -1,16 +1,19 @@
 """`jobengine backup`."""
 
+import stat
 from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import DatabaseUrl
-from jobengine.domain.errors import ConfigRefused
+from jobengine.domain.errors import ConfigRefused, reason
 from jobengine.store.sqlcipher.copies import back_up
+
+# What --force does not write over: a link may lead to an older backup.
+_KINDS = {stat.S_IFDIR: "a directory", stat.S_IFLNK: "a symbolic link"}
 
 
 @click.command(
@@ -49,7 +52,6 @@ def backup(dest: Path, db: Path | None, *, force: bool) -> None:
         line = f'pg_dump -Fc -f {dest} -d "${{DATABASE_URL/+psycopg/}}"'
         raise ConfigRefused("the environment", [f"DATABASE_URL: back PostgreSQL up with {line}"])
     _look_at(dest, force=force)
-    logs.set_up("warning")
     with Bars() as bars:
         found = back_up(launch.database, launch.secret.value, dest.absolute(), bars)
     click.echo(f"{found.jobs:,} jobs in {found.queues:,} queue(s) backed up to {dest}, and checked")
@@ -58,9 +60,13 @@ def backup(dest: Path, db: Path | None, *, force: bool) -> None:
 def _look_at(dest: Path, *, force: bool) -> None:
     """Raises ConfigRefused where a backup must not be written there."""
     try:
-        if dest.is_dir():
-            raise ConfigRefused("DEST", [f"{dest} is a directory: expected a file"])
-        if dest.exists() and not force:
-            raise ConfigRefused("DEST", [f"{dest} is there already: expected another, or --force"])
+        mode = dest.lstat().st_mode
+    except FileNotFoundError:
+        return
     except OSError as error:
-        raise ConfigRefused("DEST", [f"{dest} cannot be looked at: {error.strerror}"]) from error
+        raise ConfigRefused("DEST", [f"{dest} cannot be looked at: {reason(error)}"]) from error
+    if not stat.S_ISREG(mode):
+        what = _KINDS.get(stat.S_IFMT(mode), "a device, a pipe or a socket")
+        raise ConfigRefused("DEST", [f"{dest} is {what}: expected a regular file"])
+    if not force:
+        raise ConfigRefused("DEST", [f"{dest} is there already: expected another, or --force"])

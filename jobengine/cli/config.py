@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.hardening import take_environment
 from jobengine.config.document import read_settings
 from jobengine.config.environment import config_path, read_environment
@@ -57,7 +56,6 @@ def show_plan(path: Path | None, db: Path | None, database_url: str | None) -> N
     """
     launch = read_environment(take_environment(), config=path, database=db, url=database_url)
     settings = _read(launch.config_path)
-    logs.set_up("warning")
     database = open_database(launch.database, launch.secret.value, Use.LOOK)
     try:
         wanted, times = wanted_queues(settings), times_of(settings)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from jobengine.cli.addresses import resolved
 from jobengine.cli.http_server import OnSignal, SettingsOfServer
 from jobengine.cli.rsgi_bridge import RsgiBridge
 from jobengine.domain.errors import CannotOpen
@@ -33,8 +34,8 @@ class GranianServer:
                 "granian is not installed: pip install 'jobengine[granian]'"
             ) from error
         self._bridge = RsgiBridge(app, settings)
-        self._host = settings.host
-        self._port = settings.port or _free_port(settings.host)
+        self._host = resolved(settings.host)  # granian takes no names
+        self._port = settings.port or _free_port(self._host)
         _check_address(self._host, self._port)
 
         # Its supervisor with a thread for a worker, not a process: the database belongs
@@ -56,6 +57,8 @@ class GranianServer:
             port=self._port,
             interface=Interfaces.RSGI,
             http=HTTPModes.http1,
+            # Or a call that asks for an upgrade is carried out, and its answer is lost.
+            websockets=False,
             workers=1,
             backpressure=_CALLS_MAX,
             http1_settings=HTTP1Settings(

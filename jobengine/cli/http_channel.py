@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import structlog
 from falcon import code_to_http_status
 from waitress.channel import HTTPChannel
 from waitress.task import ErrorTask, WSGITask
@@ -12,8 +13,11 @@ from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_parser import Parser
 from jobengine.cli.pace import Pace
 from jobengine.domain.clock import SystemSource
+from jobengine.domain.errors import JobEngineError
 
 clock = SystemSource()
+_log = structlog.get_logger(component="http")
+
 # What the application adds to each answer of its own (api/app.py).
 HEADERS = [("Cache-Control", "no-store"), ("X-Content-Type-Options", "nosniff")]
 
@@ -23,6 +27,7 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
 
     def execute(self) -> None:
         error = self.request.error
+        _log.debug("refused", status=error.code, address=self.channel.addr[0])
         self.status = code_to_http_status(error.code)
         body = problems.body(error.code, error.reason, detail=str(error.body))
         self.content_length = len(body)
@@ -32,11 +37,25 @@ class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress ships no types
 
 
 class _Task(WSGITask):  # type: ignore[misc]  # waitress ships no types
+    def service(self) -> None:
+        """Answers; where a list is broken off, ends the connection without the last chunk."""
+        try:
+            super().service()
+        except JobEngineError:  # logged by the list
+            self.close_on_finish = True
+
     def set_close_on_finish(self) -> None:
         """Keeps the connection after a 204, which waitress closes for its want of a length."""
         asked = self.request.headers.get("CONNECTION", "").lower() == "close"
         if asked or self.has_body or self.version != "1.1":
             super().set_close_on_finish()
+
+    def finish(self) -> None:
+        """Ends the answer; that to a HEAD has no chunks, so it has no last one either."""
+        if not self.wrote_header:
+            self.write(b"")
+        if self.request.command != "HEAD":
+            super().finish()
 
 
 class _TooSlow(Error):  # type: ignore[misc]  # waitress ships no types

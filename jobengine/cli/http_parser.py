@@ -8,11 +8,24 @@ import re
 from collections.abc import Sequence
 
 from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.utilities import BadRequest, Error
 
 # Above what any client sends; a thousand connections may each fill it and wait.
 HEAD_BYTES_MAX = 32 * 1024
 
 NO_HOST = "expected one Host"
+_NO_REQUEST = "expected an HTTP/1.1 request; this port speaks plain HTTP"
+_LINE_ENDS = "expected each line of the head to end with CRLF"
+_VERSIONS = ("1.0", "1.1")
+# RFC 9110, section 5.6.2: what a method consists of. Empty lines may come before it.
+_TOKEN = frozenset(
+    b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz\r\n"
+)
+_REQUEST_LINE = re.compile(rb"[^ ]+ [^ ]+ HTTP/[0-9]\.[0-9]\r?")
+# RFC 9112, section 3.2: a path, or an absolute URI, whose path may be missing.
+_TARGET = re.compile(r"(?:https?://[^/?#]+)?(?:/[!-\"$-~]*)?", re.IGNORECASE)
+# RFC 3986, section 3.2, without userinfo (RFC 9110, section 4.2.4); may be empty.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.~!$&'()*+,;=%-]*)(?::[0-9]{0,5})?", re.ASCII)
 _CODINGS = re.compile(rb"\r\ntransfer-encoding:([^\r]*)", re.IGNORECASE)
 # A name that the application looks for, where a second one with a comma would go unnoticed.
 # X-Name, X-Queue and X-Status-Filter never have one (domain/queue.py).
@@ -39,33 +52,132 @@ def repeated(name: str) -> str:
     return f"expected {name.title()} once"
 
 
+class _NoSuchVersion(Error):  # type: ignore[misc]  # waitress ships no types
+    code = 505
+    reason = "HTTP Version Not Supported"
+
+
+class _ExpectationFailed(Error):  # type: ignore[misc]  # waitress ships no types
+    code = 417
+    reason = "Expectation Failed"
+
+
 class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress ships no types
-    """Refuses more than waitress does."""
+    """Refuses more than waitress does, and sooner."""
+
+    # What to answer instead of the 400 that waitress makes of every ParsingError.
+    refusal: Error | None = None
+    completed: bool  # waitress's own
+    path: str
+
+    def received(self, data: bytes) -> int:
+        """Takes in what was read; gives how many bytes of it belong to this request."""
+        in_head = self.body_rcv is None
+        if in_head and not self.header_plus and data[0] not in _TOKEN:
+            self._refuse(BadRequest(_NO_REQUEST))  # TLS, say, which would wait for an answer
+            return len(data)
+        taken = int(super().received(data))
+        if self.refusal is not None:
+            self.error = self.refusal
+        if in_head and not self.headers_finished and not self.completed:
+            mistake = _mistake_in_first_line(self.header_plus)
+            if mistake is not None:
+                self._refuse(BadRequest(mistake))
+        elif self.chunked and not self.completed and b"\n" in self.body_rcv.control_line:
+            self.error, self.completed = BadRequest("expected each chunk's size before CRLF"), True
+        return taken
 
     def parse_header(self, header_plus: bytes) -> None:
         """Reads the head of a request. Raises ParsingError."""
+        mistake = _mistake_in_lines(header_plus)
+        if mistake is not None:
+            raise ParsingError(mistake)
         try:
             super().parse_header(header_plus)
         except ValueError as error:  # urlsplit's, of `GET http://[::1/`
             raise ParsingError("Malformed request target") from error
-        mistake = self._mistake(header_plus)
+        self.refusal = self._unsupported()
+        if self.refusal is not None:
+            raise ParsingError(self.refusal.body)
+        mistake = self._framing(header_plus) or self._target() or self._names(header_plus)
         if mistake is not None:
             raise ParsingError(mistake)
+        self._settle_connection()
 
-    def _mistake(self, head: bytes) -> str | None:
-        headers, version = self.headers, self.version
+    def _refuse(self, error: Error) -> None:
+        super().parse_header(b"GET / HTTP/1.0\r\n")  # as waitress does at its limit
+        self.error, self.completed = error, True
+
+    def _unsupported(self) -> Error | None:
+        """What the request wants that this server does not know."""
+        if self.version not in _VERSIONS:
+            return _NoSuchVersion("expected HTTP/1.1") if self.version else BadRequest(_NO_REQUEST)
+        expected = self.headers.get("EXPECT", "")
+        if expected and expected.lower() != "100-continue" and self.version == "1.1":
+            return _ExpectationFailed("expected 100-continue in Expect, and nothing else")
+        return None
+
+    def _framing(self, head: bytes) -> str | None:
         # waitress takes the one out of its headers, and the other for the truth.
         codings = _CODINGS.findall(head)
-        length = "CONTENT_LENGTH" in headers
-        mistake = framing_mistake(codings, length=length, version=version) if codings else None
-        if mistake is not None:
-            return mistake
-        if version == "1.1" and "HOST" not in headers:
+        length = "CONTENT_LENGTH" in self.headers
+        return framing_mistake(codings, length=length, version=self.version) if codings else None
+
+    def _target(self) -> str | None:
+        """What is wrong with the target; an absolute one also says which host is meant."""
+        target = self.request_uri
+        if target == "*" and self.command == "OPTIONS":
+            return None
+        if not _TARGET.fullmatch(target) or self.path.startswith("//"):
+            return "expected a target that begins with one slash, in ASCII without a fragment"
+        if self.proxy_netloc:
+            self.headers["HOST"] = self.proxy_netloc  # RFC 9112, section 3.2.2
+            self.path = self.path or "/"
+        return None
+
+    def _names(self, head: bytes) -> str | None:
+        headers = self.headers
+        if self.version == "1.1" and "HOST" not in headers:
             return NO_HOST
         for name in ONCE:
             if "," in headers.get(name, "") and _times(head, name) > 1:
                 return repeated(name)
+        if not _HOST.fullmatch(headers.get("HOST", "")):
+            return "expected a host name or an address in Host, and no more than a port after it"
         return None
+
+    def _settle_connection(self) -> None:
+        """Leaves of Connection the one option that waitress compares it with.
+
+        It is a list of options, on one line or on several (RFC 9110, section 7.6.1).
+        """
+        value = self.headers.get("CONNECTION")
+        if value is None:
+            return
+        options = {option.strip(" \t").lower() for option in value.split(",")}
+        for option in ("close", "keep-alive"):
+            if option in options:
+                self.headers["CONNECTION"] = option
+                self.connection_close = option == "close"
+                return
+
+
+def _mistake_in_first_line(head: bytes) -> str | None:
+    """What is wrong with a first line that has come as a whole: nobody waits for the others."""
+    line, end, _ = head.lstrip(b"\r\n").partition(b"\n")
+    if not end or (_REQUEST_LINE.fullmatch(line) and line.endswith(b"\r")):
+        return None
+    return _LINE_ENDS if _REQUEST_LINE.fullmatch(line) else _NO_REQUEST
+
+
+def _mistake_in_lines(head: bytes) -> str | None:
+    """What is wrong with the lines of a head, which waitress would repeat in its answer."""
+    ends = head.count(b"\r\n")
+    if head.count(b"\n") != ends or head.count(b"\r") != ends:
+        return _LINE_ENDS
+    if b"\r\n " in head or b"\r\n\t" in head:
+        return "expected each header on one line"  # RFC 9112, section 5.2
+    return None
 
 
 def _times(head: bytes, name: str) -> int:

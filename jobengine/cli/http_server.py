@@ -11,6 +11,8 @@ import structlog
 from waitress import create_server, wasyncore
 from waitress.server import BaseWSGIServer
 
+from jobengine.cli.accepting import Accepting
+from jobengine.cli.addresses import EVERYWHERE, dual_stack, plain
 from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import Channel, channel_class, clock
 from jobengine.cli.http_parser import HEAD_BYTES_MAX
@@ -80,8 +82,7 @@ class HttpServer:
             self._server = create_server(
                 app,
                 map=self._sockets,
-                host=settings.host,
-                port=settings.port,
+                **_listening(settings.host, settings.port),
                 threads=settings.threads,
                 ident=None,
                 # A forwarded header says whether a cookie is Secure, and nothing else: the one who
@@ -104,10 +105,12 @@ class HttpServer:
         self._trigger = self._listeners()[0].trigger
         self._fibers = Fibers(self._wake)
         for listener in self._listeners():
+            Accepting(listener, clock)
             listener.channel_class = channel_class(self._fibers, settings.pace)
             listener.add_task = self._add_task
             listener.pull_trigger = self._pull_trigger
             listener.adj.socket_options = _socket_options()
+            listener.fix_addr = _plain
 
     def addresses(self) -> list[str]:
         """The URLs that it answers at."""
@@ -189,6 +192,17 @@ class HttpServer:
 
     def _listeners(self) -> list[Any]:
         return [s for s in self._sockets.values() if isinstance(s, BaseWSGIServer)]
+
+
+def _listening(host: str, port: int) -> dict[str, Any]:
+    """The arguments of waitress for an address. Its own socket on `::` is of one family alone."""
+    if host == EVERYWHERE:
+        return {"sockets": [dual_stack(port)]}
+    return {"host": host, "port": port}
+
+
+def _plain(address: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (plain(address[0]), *address[1:])
 
 
 def _socket_options() -> list[tuple[int, int, int]]:

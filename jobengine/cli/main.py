@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine import __version__
+from jobengine import __version__, logs
 from jobengine.cli.audit import audit
 from jobengine.cli.backup import backup
 from jobengine.cli.config import config
@@ -21,7 +21,7 @@ from jobengine.cli.verify import verify
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import CannotStart, ConfigRefused, Unavailable
 from jobengine.engine.administration import Refused
-from jobengine.store.failures import original
+from jobengine.store.failures import cause
 
 EXIT_CANNOT_OPEN = 1
 EXIT_MISTAKE = 2
@@ -62,12 +62,16 @@ commands.add_command(rekey)
 def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> None:
     """Runs a command and exits with its code. Tests pass a clock of their own."""
     harden()
+    logs.set_up("warning")  # `serve` sets it again, by the environment
     try:
         commands.main(arguments, prog_name="jobengine", obj=clock)
     except (CannotStart, Refused) as error:
         print(f"jobengine: {error}", file=sys.stderr)  # noqa: T201  an error for the terminal
         sys.exit(EXIT_MISTAKE if isinstance(error, ConfigRefused) else EXIT_CANNOT_OPEN)
     except (Unavailable, SQLAlchemyError) as error:
-        reason = str(original(error.__cause__ or error)).strip()
-        print(f"jobengine: the database failed: {reason}", file=sys.stderr)  # noqa: T201  likewise
+        failed = cause(error.__cause__ or error)
+        print(f"jobengine: the database failed: {failed}", file=sys.stderr)  # noqa: T201  likewise
+        sys.exit(EXIT_CANNOT_OPEN)
+    except OSError as error:  # such as a stdout that cannot take what was printed
+        print(f"jobengine: {error}", file=sys.stderr)  # noqa: T201  likewise
         sys.exit(EXIT_CANNOT_OPEN)

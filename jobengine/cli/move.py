@@ -8,13 +8,12 @@ from pathlib import Path
 import click
 from sqlalchemy.exc import SQLAlchemyError
 
-from jobengine.cli import logs
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import database_place, read_environment
 from jobengine.config.settings import URL_FORM, DatabaseUrl
-from jobengine.domain.errors import CannotOpen, ConfigRefused, Unavailable
+from jobengine.domain.errors import CannotOpen, ConfigRefused, ContentDamaged, Unavailable
 from jobengine.store.database import Database, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import cause
 from jobengine.store.migrate import has_tables, is_current, upgrade
 from jobengine.store.move import Move
 from jobengine.store.opening import is_read_only, open_database
@@ -54,13 +53,12 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
 
     From an encrypted file to PostgreSQL or back, under the same SECRET. No server may run on
     either. What is moved stays where it was; a move that was cut off goes on where it ended
-    when it is started again.
+    when it is started again, and until then no server starts on its target.
     """
     launch = read_environment(take_environment(), database=db, url=database_url)
     place = _place(to)
     if place == launch.database:
         raise ConfigRefused("--to", ["expected another database than the one to move from"])
-    logs.set_up("warning")
     try:
         with ExitStack() as open_:
             source = _open(launch.database, launch.secret.value, open_, there=True)
@@ -68,10 +66,13 @@ def move(db: Path | None, database_url: str | None, to: str) -> None:
             moving = Move(source, target)
             _show("copying", moving.jobs, moving.copy())
             _show("comparing", moving.jobs, moving.verify())
-    except (SQLAlchemyError, Unavailable) as error:
-        reason = str(original(error)).strip()
+    except ContentDamaged as error:
         raise CannotOpen(
-            f"the move was cut off, and goes on when it is started again: {reason}"
+            f"{error}: delete the job, or give it a new content, and start the move again"
+        ) from error
+    except (SQLAlchemyError, Unavailable) as error:
+        raise CannotOpen(
+            f"the move was cut off, and goes on when it is started again: {cause(error)}"
         ) from error
     click.echo(f"{moving.jobs:,} jobs moved to {target.place}; SHA-256 {moving.checksum}")
 
@@ -101,7 +102,7 @@ def _open(
     if there and not has_tables(database):
         raise CannotOpen(f"{database.place} holds no queues and jobs: nothing to move")
     if use is Use.ALONE:
-        upgrade(database)
+        upgrade(database, filling=not there)
     else:
         is_current(database)  # or it is refused: its schema cannot be brought up to date
     return database

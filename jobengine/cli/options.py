@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
@@ -24,7 +23,6 @@ def database_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def launch_with(db: Path | None, database_url: str | None) -> Launch:
     """The database that the options or the environment name. Raises CannotStart."""
-    logs.set_up("warning")
     return read_environment(take_environment(), database=db, url=database_url)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment, read_secret
@@ -60,7 +59,6 @@ def rekey(db: Path | None, database_url: str | None) -> None:
     new = _new_secret(env)
     if launch.secret.value in (new.value, forms(new.value)[0]):
         raise ConfigRefused("the environment", [f"{_NAME}: expected another than SECRET"])
-    logs.set_up("warning")
     with Bars() as bars:
         found = rekey_database(launch.database, launch.secret.value, new.value, bars)
     if found is None:

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
@@ -47,7 +46,6 @@ def restore(src: Path, db: Path | None) -> None:
     if isinstance(launch.database, DatabaseUrl):
         line = f'pg_restore --exit-on-error -d "${{DATABASE_URL/+psycopg/}}" {src}'
         raise ConfigRefused("the environment", [f"DATABASE_URL: restore PostgreSQL with {line}"])
-    logs.set_up("warning")
     with Bars() as bars:
         restored = put_back(src.resolve(), launch.secret.value, launch.database, bars)
     found = restored.findings

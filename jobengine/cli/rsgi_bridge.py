@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 import structlog
 
 from jobengine.api import problems
+from jobengine.cli.addresses import plain
 from jobengine.cli.fibers import Fibers
 from jobengine.cli.http_channel import HEADERS
 from jobengine.cli.http_parser import NO_HOST, ONCE, framing_mistake, repeated
 from jobengine.cli.http_server import BODY_HEADROOM, SettingsOfServer, writes
+from jobengine.domain.errors import JobEngineError
 from jobengine.store.writing import latches
 
 _log = structlog.get_logger(component="http")
@@ -130,6 +132,8 @@ class RsgiBridge:
                 await asyncio.wait_for(transport.send_bytes(chunk), self._pace.seconds)
         except (RuntimeError, TimeoutError) as error:
             _log.info("client left a list", reason=type(error).__name__)
+        except JobEngineError:
+            pass  # broken off, and logged; granian cannot end the connection, but it is no JSON
         finally:
             close = getattr(answer.body, "close", None)
             if close is not None:
@@ -185,7 +189,7 @@ def _environ(scope: Any) -> dict[str, Any]:
         "SCRIPT_NAME": "",
         "PATH_INFO": scope.path.encode("utf-8").decode("latin-1"),
         "QUERY_STRING": scope.query_string,
-        "REMOTE_ADDR": scope.client.rpartition(":")[0],
+        "REMOTE_ADDR": plain(scope.client.rpartition(":")[0]),
         "SERVER_NAME": host,
         "SERVER_PORT": port,
         "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",

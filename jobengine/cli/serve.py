@@ -1,20 +1,22 @@
 """`jobengine serve`."""
 
-import ipaddress
 import os
+import signal
 from pathlib import Path
 
 import click
 import structlog
 
-from jobengine.cli import logs
+from jobengine import logs
 from jobengine.cli.granian_server import GranianServer
 from jobengine.cli.hardening import take_environment
 from jobengine.cli.http_server import HttpServer, OnSignal, SettingsOfServer
+from jobengine.cli.interrupts import INTERRUPTS
 from jobengine.config.environment import read_environment
 from jobengine.config.settings import Launch
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, reason
+from jobengine.engine.hosts import is_loopback
 from jobengine.wsgi import Service
 
 _log = structlog.get_logger(component="service")
@@ -89,29 +91,30 @@ def serve(
     )
     logs.set_up(launch.log_level)
     service = Service(launch, clock, waiting_blocks_a_thread=False)  # both servers use fibers
+    service.hosts.listens_on(_host(service, launch))
     try:
         http = _bind(server, service, launch)
         service.start()
-        if not service.access.wants_keys and not _loopback(_host(service, launch)):
+        if not service.access.wants_keys and not is_loopback(_host(service, launch)):
             _log.warning(
                 "whoever reaches this address may call as any service: `authentication: keys` "
                 "in the config asks for keys"
             )
-        http.serve(lambda: _log.info("listening", urls=http.addresses(), pid=os.getpid()))
+        http.serve(lambda: _serving(http, service))
     finally:
         service.stop()
 
 
+def _serving(http: HttpServer | GranianServer, service: Service) -> None:
+    _log.info("listening", urls=http.addresses(), pid=os.getpid())
+    if INTERRUPTS.reload:
+        service.reload()
+    if INTERRUPTS.stop:  # and Python dropped what was raised then
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _host(service: Service, launch: Launch) -> str:
     return service.settings.host if launch.host is None else launch.host
-
-
-def _loopback(host: str) -> bool:
-    """Whether only this machine can reach it; a name that is not localhost may be anything."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _bind(server: str, service: Service, launch: Launch) -> HttpServer | GranianServer:
@@ -128,6 +131,6 @@ def _bind(server: str, service: Service, launch: Launch) -> HttpServer | Granian
     try:
         return serving(service.site, wanted, signals)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        why = reason(error) if isinstance(error, OSError) else str(error)
         where = f"{wanted.host} port {wanted.port}"
-        raise CannotOpen(f"cannot listen on {where}: {reason}") from error
+        raise CannotOpen(f"cannot listen on {where}: {why}") from error

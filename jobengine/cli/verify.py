@@ -4,7 +4,6 @@ from pathlib import Path
 
 import click
 
-from jobengine.cli import logs
 from jobengine.cli.bars import Bars
 from jobengine.cli.hardening import take_environment
 from jobengine.config.environment import read_environment
@@ -42,7 +41,6 @@ def verify(db: Path | None, database_url: str | None) -> None:
     that no job is without its queue. Nothing is changed.
     """
     launch = read_environment(take_environment(), database=db, url=database_url)
-    logs.set_up("warning")
     with Bars() as bars:
         found = check_database(launch.database, launch.secret.value, bars)
     found.refuse(f"{len(found.damage):,} thing(s) are wrong")

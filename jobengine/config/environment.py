@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from jobengine.config.settings import URL_FORM, DatabaseUrl, Launch, Secret
 from jobengine.domain.errors import ConfigRefused, SecretMissing
@@ -11,6 +12,7 @@ CONFIG_PATH = Path("/jobengine/config.yml")
 DATABASE_PATH = Path("/jobengine/database.queuedb")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _URL_SCHEMES = ("postgresql+psycopg://", "postgresql://", "postgres://")
+_LINE_BREAK = "expected a path, got one with a line break in it"
 _GIN_MODES = {"": "info", "release": "warning", "debug": "debug"}
 
 _HOW_TO_SET = """\
@@ -60,8 +62,15 @@ def read_environment(
 
 
 def config_path(env: Mapping[str, str]) -> Path:
-    """CONFIG_PATH, or its default."""
+    """CONFIG_PATH, or its default. Raises ConfigRefused."""
+    if _is_broken(env.get("CONFIG_PATH")):
+        raise ConfigRefused("the environment", [f"CONFIG_PATH: {_LINE_BREAK}"])
     return Path(env.get("CONFIG_PATH") or CONFIG_PATH)
+
+
+def _is_broken(path: str | None) -> bool:
+    """Whether a path has a line break, and so names another file than is meant."""
+    return path is not None and not {"\n", "\r"}.isdisjoint(path)
 
 
 def database_place(env: Mapping[str, str], mistakes: list[str]) -> Path | DatabaseUrl:
@@ -69,8 +78,10 @@ def database_place(env: Mapping[str, str], mistakes: list[str]) -> Path | Databa
 
     Links in a path are resolved: the lock must be one for all its names.
     """
-    url = env.get("DATABASE_URL")
+    url = (env.get("DATABASE_URL") or "").strip()  # a file that it came from ends in a newline
     if not url:
+        if _is_broken(env.get("DB_PATH")):
+            mistakes.append(f"DB_PATH: {_LINE_BREAK}")
         return Path(env.get("DB_PATH") or DATABASE_PATH).resolve()
     if not url.startswith(_URL_SCHEMES):
         mistakes.append(f"DATABASE_URL: expected {URL_FORM}")  # what was got may be secret
@@ -99,24 +110,34 @@ def read_secret(env: Mapping[str, str], name: str = "SECRET") -> Secret:
 
 def _traced(env: Mapping[str, str], mistakes: list[str]) -> bool:
     """Whether OpenTelemetry's own variables ask for traces, in a way that is spoken here."""
-    exporter = env.get("OTEL_TRACES_EXPORTER") or ""
-    endpoint = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or env.get(
-        "OTEL_EXPORTER_OTLP_ENDPOINT"
-    )
+    exporter = (env.get("OTEL_TRACES_EXPORTER") or "").strip()
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((name for name in names if env.get(name)), None)
     off = (env.get("OTEL_SDK_DISABLED") or "").strip().lower() == "true"
     if off or exporter == "none" or not (exporter or endpoint):
         return False
     if exporter not in ("", "otlp"):
         mistakes.append(f"OTEL_TRACES_EXPORTER: expected otlp or none, got {exporter!r}")
+    if endpoint is not None and not _is_http(env[endpoint]):
+        mistakes.append(f"{endpoint}: expected http://HOST:PORT or https://HOST:PORT")
     names = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
     name = next((name for name in names if env.get(name)), None)
-    if name is not None and env[name] != "http/protobuf":
+    if name is not None and env[name].strip() != "http/protobuf":
         mistakes.append(f"{name}: expected http/protobuf, got {env[name]!r}")
     return True
 
 
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url.strip())
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port, or no IPv6 address
+        return False
+
+
 def _log_level(env: Mapping[str, str], mistakes: list[str]) -> str:
-    mode, level = env.get("GIN_MODE") or "", (env.get("LOG_LEVEL") or "").lower()
+    mode = (env.get("GIN_MODE") or "").strip()
+    level = (env.get("LOG_LEVEL") or "").strip().lower()
     if mode not in _GIN_MODES:
         mistakes.append(f"GIN_MODE: expected release or debug, got {mode!r}")
     if level and level not in LOG_LEVELS:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 from typing import Any
 
 from jobengine.config.settings import (
@@ -25,6 +26,10 @@ _NUMBERS = {
     "max_jobs": (1, MAX_JOBS_MAX),
 }
 _RATE = re.compile("([0-9]{1,9})/([smh])")
+# A name or an IPv4 address.
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+# What needs no escape in an address, and has one meaning in it.
+_BASE_PATH = re.compile(r"(?:/(?!\.)[A-Za-z0-9._~-]+){1,8}")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -42,6 +47,7 @@ class Reader:
             "version": self._version,
             "host": self._host,
             "port": self._integer(0, 65535, default.port),
+            "base_path": self._base_path,
             "job_keep_minutes": self._integer(*_KEEP, default.job_keep_minutes),
             "job_timeout_minutes": self._integer(*_TIMEOUT, default.job_timeout_minutes),
             "max_body_bytes": self._integer(1024, 64 * 1024 * 1024, default.max_body_bytes),
@@ -50,6 +56,7 @@ class Reader:
             "request_seconds": self._integer(1, 3600, default.request_seconds),
             "protect_nonempty": self._boolean,
             "authentication": self._authentication,
+            "hosts": self._hosts,
             "admins": self._admins,
             "metrics": self._services,
             "rate_limit": self._rate,
@@ -92,6 +99,12 @@ class Reader:
         self._mistake(key, "an address or a host name to listen on", value)
         return ""
 
+    def _base_path(self, key: str, value: object) -> str:
+        if isinstance(value, str) and _BASE_PATH.fullmatch(value):
+            return value
+        self._mistake(key, "a path such as /jobs, without a slash at its end", value)
+        return ""
+
     def _integer(self, low: int, high: int, default: int) -> Callable[[str, Any], int]:
         def read(key: str, value: object) -> int:
             if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
@@ -112,6 +125,15 @@ class Reader:
         except ValueError:
             self._mistake(key, " or ".join(kind.value for kind in Authentication), value)
             return Authentication.NONE
+
+    def _hosts(self, key: str, value: object) -> frozenset[str]:
+        if not isinstance(value, list):
+            self._mistake(key, "a list of host names", value)
+            return frozenset()
+        for index, name in enumerate(value):
+            if not isinstance(name, str) or not _is_host(name):
+                self._mistake(f"{key}[{index}]", "a host name or an address, without a port", name)
+        return frozenset(str(name).lower().strip("[]") for name in value)
 
     def _admins(self, key: str, value: object) -> frozenset[str]:
         names = self._services(key, value)
@@ -186,6 +208,13 @@ class Reader:
             elif not is_name(name):
                 self.mistakes.append(f"{key}[{index}]: expected a service name: {NAME_RULE}")
         return frozenset(name for name in value if isinstance(name, str))
+
+
+def _is_host(name: str) -> bool:
+    try:
+        return _HOST.fullmatch(name) is not None or bool(IPv6Address(name.strip("[]")))
+    except ValueError:
+        return False
 
 
 def kind_of(value: object) -> str:

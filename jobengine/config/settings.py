@@ -49,6 +49,7 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 6010
+    base_path: str = ""
     job_keep_minutes: int = 60
     job_timeout_minutes: int = 10
     max_body_bytes: int = 1024 * 1024
@@ -57,6 +58,8 @@ class Settings:
     request_seconds: int = 60
     protect_nonempty: bool = False
     authentication: Authentication = Authentication.NONE
+    # The names that the server may be called by, with those of loopback.
+    hosts: frozenset[str] = frozenset()
     admins: frozenset[str] = frozenset()
     # Beside the admins.
     metrics: frozenset[str] = frozenset()

@@ -16,8 +16,11 @@ version: 1
 # The port to listen on.
 port: {port}
 
-# The address to listen on. 127.0.0.1 serves this machine alone; 0.0.0.0 all networks.
+# The address to listen on. 127.0.0.1 serves this machine alone; "::" all networks.
 # host: {host}
+
+# The path under which a proxy offers this server; it takes that off each path.
+# base_path: /jobs
 
 # How many minutes to keep jobs that are complete or failed.
 job_keep_minutes: {keep}
@@ -39,6 +42,10 @@ job_timeout_minutes: {timeout}
 
 # Ask each call for a key (jobengine keys create SERVICE) instead of believing X-Name.
 # authentication: keys
+
+# The names that clients call this server by, with localhost: others are refused.
+# hosts:
+# - jobs.example.com
 
 # The services that may make, pause and purge queues over HTTP, and read the audit trail.
 # admins:

@@ -6,7 +6,7 @@ from typing import Protocol
 # A forward step is what NTP never does by slewing (at most 0.5 ms a second); this
 # leaves room for a process that was stopped between two readings.
 JUMP_SECONDS = 30
-# How long a forward jump must last before the duties that delete believe it.
+# How long a forward jump must last before the duties that fail and delete jobs believe it.
 SETTLE_SECONDS = 600
 
 
@@ -20,7 +20,10 @@ class Clock(Protocol):
         """Seconds since some fixed point, never set: what waits are measured by."""
 
     def steady(self) -> bool:
-        """Whether the time may be trusted to delete by."""
+        """Whether the time may be trusted to fail and delete jobs by."""
+
+    def start_from(self, seen: int) -> None:
+        """Takes a time that is ahead of `seen`, the newest in the database, for a jump."""
 
 
 class ClockSource(Protocol):
@@ -66,9 +69,9 @@ class SystemClock:
     """The machine's clock, distrusted for a while after it jumped forward.
 
     A clock that is set a day ahead by mistake must not delete a day of jobs in
-    the minute before it is set right. `now` follows the wall clock at once, so
-    that no expired job is handed out; `steady` stays false until the jump has
-    lasted SETTLE_SECONDS.
+    the minute before it is set right, be it before the start or after it. `now` follows
+    the wall clock at once, so that no expired job is handed out; `steady` stays false
+    until the jump has lasted SETTLE_SECONDS.
     """
 
     def __init__(self, source: ClockSource | None = None) -> None:
@@ -83,6 +86,13 @@ class SystemClock:
     def elapsed(self) -> float:
         """Seconds since some fixed point; never set."""
         return self._source.elapsed()
+
+    def start_from(self, seen: int) -> None:
+        """Distrusts a time that is over JUMP_SECONDS ahead of `seen`, as after a jump.
+
+        That the server was stopped for so long looks the same, and costs late sweeps alone.
+        """
+        self._offset = min(self._offset, seen - self._source.elapsed())
 
     def steady(self) -> bool:
         """Whether no forward jump of over JUMP_SECONDS is younger than SETTLE_SECONDS."""

@@ -4,6 +4,7 @@ JobEngineError
 ├── InvalidInput          what a client sent is not what was expected
 ├── Unauthenticated       no key or password, or none that is good
 ├── Forbidden             the service lacks the right on the queue
+├── Misdirected           the call names another host than this server's
 ├── NotFound
 │   ├── UnknownQueue      no queue of that name
 │   ├── UnknownJob        no such job in the queue, or its time is over
@@ -17,7 +18,9 @@ JobEngineError
 │   ├── Busy              a bound on concurrent work is reached
 │   ├── AnswerFull        the rest of a call's updates is to be sent again
 │   ├── Stopping          the server is shutting down
+│   ├── NotRunning        a part of the server does not run
 │   ├── StoreFailed       the database could not commit
+│   │   └── ContentDamaged  what is stored of a job's content does not open
 │   └── OutcomeUnknown    the database or its disk failed while it committed
 └── CannotStart           the server must not start
     ├── SecretMissing     no SECRET
@@ -26,8 +29,20 @@ JobEngineError
     └── ConfigRefused     mistakes in the config, all of them listed
 """
 
+import errno
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+# A body may have a hundred thousand mistakes, and a name a million characters: an error shows
+# so many of them.
+MISTAKES_MAX = 20
+_SHOWN_MAX = 100
+
+
+def cut(text: str) -> str:
+    """What an error shows of a text that a client chose."""
+    return text if len(text) <= _SHOWN_MAX else text[: _SHOWN_MAX - 1] + "…"
 
 
 class JobEngineError(Exception):
@@ -46,12 +61,16 @@ class Mistake:
     place: str
     detail: str
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "place", cut(self.place))
+
 
 class InvalidInput(JobEngineError):
     """What a client sent is not what was expected; nothing was changed."""
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
-        self.mistakes = tuple(mistakes)
+        """Takes the first MISTAKES_MAX; a generator is not asked for more."""
+        self.mistakes = tuple(islice(mistakes, MISTAKES_MAX))
         super().__init__("; ".join(f"{m.place or 'body'}: {m.detail}" for m in self.mistakes))
 
 
@@ -61,6 +80,10 @@ class Unauthenticated(JobEngineError):
 
 class Forbidden(JobEngineError):
     """The service lacks the right on the queue."""
+
+
+class Misdirected(JobEngineError):
+    """The call names another host than this server's."""
 
 
 class NotFound(JobEngineError):
@@ -125,8 +148,16 @@ class Stopping(Unavailable):
     """The server is shutting down."""
 
 
+class NotRunning(Unavailable):
+    """A thread that the server needs does not run, or all of them in a process that was forked."""
+
+
 class StoreFailed(Unavailable):
     """The database could not commit; the whole batch was undone."""
+
+
+class ContentDamaged(StoreFailed):
+    """What is stored of a job's content is not what was stored, or sealed with another SECRET."""
 
 
 class OutcomeUnknown(Unavailable):
@@ -156,3 +187,10 @@ class ConfigRefused(CannotStart):
         lines = "".join(f"\n  - {mistake}" for mistake in mistakes)
         super().__init__(f"{source} is refused:{lines}")
         self.mistakes = tuple(mistakes)
+
+
+def reason(error: OSError) -> str:
+    """What the system says is the case, with the error's name: `Permission denied (EACCES)`."""
+    said = error.strerror or str(error) or type(error).__name__
+    name = errno.errorcode.get(error.errno or 0)
+    return f"{said} ({name})" if name else said

@@ -21,6 +21,15 @@ TIME_MAX = 253_402_300_799
 Content = Annotated[
     msgspec.Raw, Meta(description="a JSON object", extra_json_schema={"type": "object"})
 ]
+# What a job has in the place of a content that does not open; no content is that.
+DAMAGED = b"null"
+_Shown = Annotated[
+    msgspec.Raw,
+    Meta(
+        description="the JSON object that its creator sent; null where what is stored is damaged",
+        extra_json_schema={"type": ["object", "null"]},
+    ),
+]
 _Time = Annotated[int, Meta(description="seconds since the Unix epoch")]
 
 
@@ -36,11 +45,11 @@ class State(Enum):
 class Job(msgspec.Struct, frozen=True, gc=False):
     """A job as a client sees it. Times are seconds since the Unix epoch.
 
-    `content` is the JSON object exactly as its creator sent it; `priority` is
+    `content` is the JSON object exactly as its creator sent it, or DAMAGED; `priority` is
     1–100, 100 first; `timeout_time` is the last second at which it may be claimed.
     """
 
-    content: Content
+    content: _Shown
     created: _Time
     last_updated: _Time
     priority: Annotated[int, Meta(ge=PRIORITY_MIN, le=PRIORITY_MAX)]

@@ -4,8 +4,11 @@ from collections.abc import Callable
 
 from jobengine.config.settings import Authentication, Settings
 from jobengine.domain.errors import Forbidden, Unauthenticated
+from jobengine.domain.key import id_of
 from jobengine.domain.queue import ANYONE
 from jobengine.engine.keys import Keys
+
+_NO_KEY = "expected the header Authorization: Bearer, with a key"
 
 
 class Access:
@@ -21,20 +24,30 @@ class Access:
         """Whether a call must show a key."""
         return self._settings().authentication is Authentication.KEYS
 
-    def identify(self, name: str, key: str | None) -> str:
-        """The name of the calling service, from the name and the key that it sent.
+    def identify(self, name: str, key: str | None) -> tuple[str, str]:
+        """The name of the calling service and the id of its key, from what it sent of both.
 
-        Without keys the name is believed. Raises Unauthenticated where there is no good
-        key, and Forbidden where it is another service's.
+        Without keys the name is believed, and there is no id. Raises Unauthenticated where
+        there is no good key, and Forbidden where it is another service's.
         """
         if not self.wants_keys:
-            return name
+            return name, ""
         if key is None:
-            raise Unauthenticated("expected the header Authorization: Bearer, with a key")
+            raise Unauthenticated(_NO_KEY)
         service = self._keys.authenticate(key)
         if name and name != service:
             raise Forbidden(f"the key is of the service {service!r}, and X-Name names another")
-        return service
+        return service, id_of(key)
+
+    def confirm(self, key_id: str) -> None:
+        """Raises Unauthenticated where a call with the key of that id is let in no longer.
+
+        "" is the id of none, with which calls are let in while no keys are asked for.
+        """
+        if self.wants_keys:
+            if not key_id:
+                raise Unauthenticated(_NO_KEY)
+            self._keys.confirm(key_id)
 
     def administers(self, name: str) -> bool:
         """Whether the service of that name is one of the config's admins."""

@@ -1,25 +1,29 @@
 """How often a login may fail before the next one must wait; counted by each server for itself."""
 
 import math
-from collections.abc import Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
+from typing import NamedTuple
 
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
-from jobengine.domain.clock import SystemSource
-from jobengine.domain.errors import RateExceeded
+from jobengine.domain.errors import RateExceeded, Unauthenticated
 
 _WINDOW_SECONDS = 5 * 60
-_PER_NAME = RateLimitItemPerSecond(5, _WINDOW_SECONDS, "name")
-_PER_ADDRESS = RateLimitItemPerSecond(20, _WINDOW_SECONDS, "address")
-_PER_BROWSER = RateLimitItemPerSecond(5, _WINDOW_SECONDS, "browser")
-
-Counters = Sequence[tuple[RateLimitItemPerSecond, str]]
+# Of the names and addresses with a failure. To have one forgotten early takes this many
+# failed logins in five minutes, which is more than a server can verify.
+COUNTERS_MAX = 10_000
 
 
-def counters(name: str, address: str, *, known: bool) -> Counters:
+class Counter(NamedTuple):
+    """What failures are counted for: a name, an address or a browser."""
+
+    kind: str
+    who: str
+    failures_max: int
+
+
+def counters(name: str, address: str, *, known: bool) -> Sequence[Counter]:
     """Those that a login counts in.
 
     A browser that the user has logged in with before is known, and has a counter of its own:
@@ -27,49 +31,73 @@ def counters(name: str, address: str, *, known: bool) -> Counters:
     the address tells one client from another, and behind a proxy not even that.
     """
     if known:
-        return [(_PER_BROWSER, name)]
-    return [(_PER_NAME, name), (_PER_ADDRESS, address)]
+        return [Counter("browser", name, 5)]
+    return [Counter("name", name, 5), Counter("address", address, 20)]
 
 
 class Attempts:
     """Counts failures over a moving window of five minutes.
 
-    A storage keeps every name and address that it has ever counted, which clients choose. So
-    there are two that count, and after each window the younger one, which has seen all of it,
-    takes the place of the older.
+    An attempt counts from its beginning, before a password is verified: of many at once no more
+    are verified than of as many in turn.
     """
 
-    def __init__(self) -> None:
-        self._limiter, self._younger = _limiter(), _limiter()
-        source = SystemSource()
-        self._wall, self._elapsed = source.wall, source.elapsed  # the limiter goes by the former
-        self._turn = self._elapsed() + _WINDOW_SECONDS
-        self._turning = Lock()
+    def __init__(self, elapsed: Callable[[], float]) -> None:
+        self._elapsed = elapsed
+        # The times of failures; the counter that got its last one first comes first.
+        self._failed: OrderedDict[Counter, deque[float]] = OrderedDict()
+        self._counting = Lock()
 
-    def check(self, counted: Counters) -> None:
-        """Raises RateExceeded where one of the counters is full."""
-        waits = [
-            self._wait(item, who) for item, who in counted if not self._limiter.test(item, who)
-        ]
-        if waits:
-            raise RateExceeded(
-                f"too many logins failed: wait {max(waits)} seconds", retry_after=max(waits)
-            )
+    @contextmanager
+    def attempt(self, counted: Sequence[Counter]) -> Iterator[None]:
+        """Around a login, which has failed where Unauthenticated is raised in it.
 
-    def failed(self, counted: Counters) -> None:
-        """Counts a failure."""
-        with self._turning:
-            if self._elapsed() >= self._turn:
-                self._turn = self._elapsed() + _WINDOW_SECONDS
-                self._limiter, self._younger = self._younger, _limiter()
-        for item, who in counted:
-            self._limiter.hit(item, who)
-            self._younger.hit(item, who)
+        Raises RateExceeded where one of the counters is full.
+        """
+        began, failed = self._begin(counted), False
+        try:
+            yield
+        except Unauthenticated:
+            failed = True
+            raise
+        finally:
+            if not failed:
+                self._take_back(counted, began)
 
-    def _wait(self, item: RateLimitItemPerSecond, who: str) -> int:
-        reset, _ = self._limiter.get_window_stats(item, who)
-        return min(max(1, math.ceil(reset - self._wall())), _WINDOW_SECONDS)
+    def _begin(self, counted: Sequence[Counter]) -> float:
+        with self._counting:
+            now = self._elapsed()
+            self._forget(now)
+            wait = max(self._wait(counter, now) for counter in counted)
+            if wait:
+                raise RateExceeded(f"too many logins failed: wait {wait} seconds", retry_after=wait)
+            for counter in counted:
+                self._failed.setdefault(counter, deque()).append(now)
+                self._failed.move_to_end(counter)
+            while len(self._failed) > COUNTERS_MAX:
+                self._failed.popitem(last=False)
+        return now
 
+    def _wait(self, counter: Counter, now: float) -> int:
+        """In how many seconds it has room; 0 where it has."""
+        times = self._failed.get(counter, deque[float]())
+        while times and times[0] <= now - _WINDOW_SECONDS:
+            times.popleft()
+        if len(times) < counter.failures_max:
+            return 0
+        return math.ceil(times[0] + _WINDOW_SECONDS - now)
 
-def _limiter() -> MovingWindowRateLimiter:
-    return MovingWindowRateLimiter(MemoryStorage())
+    def _forget(self, now: float) -> None:
+        """Drops the counters whose last failure is over."""
+        while self._failed:
+            counter, times = next(iter(self._failed.items()))
+            if times and times[-1] > now - _WINDOW_SECONDS:
+                return
+            del self._failed[counter]
+
+    def _take_back(self, counted: Sequence[Counter], began: float) -> None:
+        with self._counting:
+            for counter in counted:
+                times = self._failed.get(counter)
+                if times is not None and began in times:
+                    times.remove(began)

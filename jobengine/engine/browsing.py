@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import UnknownJob
-from jobengine.domain.job import Job, State
+from jobengine.domain.job import DAMAGED, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.domain.uids import uid_text
 from jobengine.engine.queues import Queues
@@ -20,7 +20,7 @@ from jobengine.store.browse import LAST_ID, Place, Scope
 from jobengine.store.reads import Reads
 from jobengine.store.tables.history import History, with_history
 from jobengine.store.tables.models import CODE_OF, INPROGRESS, STATE_OF
-from jobengine.store.tables.rows import CONTENT_OF, Stored
+from jobengine.store.tables.rows import Stored
 
 _CHUNK = 250
 # What one call may look through, so that none takes longer than a moment.
@@ -86,7 +86,7 @@ class Browsing:
                 if here is not None:
                     content = self._content(connection, here)
                     size += len(content)
-                    if wanted in readable(content):
+                    if content != DAMAGED and wanted in readable(content):
                         found.append(self._listed(place, here, contents=True))
                 if len(found) == limit or looked_at == _STEP_JOBS or size >= _STEP_BYTES:
                     return Page(found, place, looked_at)
@@ -144,12 +144,8 @@ class Browsing:
                 yield place, None if here is None else here.at(part.queue, now)
 
     def _content(self, connection: Connection, job: Stored) -> bytes:
-        content = job.content
-        if content is None:
-            content = connection.execute(CONTENT_OF, {"id": job.id}).scalar_one_or_none() or b""
-            if not content:
-                return b""  # deleted since
-        return self._reads.open(job.uid, content)
+        content = self._reads.content(connection, job)
+        return b"" if content is None else self._reads.open(job.uid, content)
 
     def _listed(self, place: Place, here: Stored, *, contents: bool) -> Listed:
         shown, standing = here.content if contents else None, here.standing

@@ -11,6 +11,7 @@ import structlog
 from jobengine.config.document import settings_in
 from jobengine.config.settings import Settings
 from jobengine.domain.errors import ConfigRefused, JobEngineError
+from jobengine.threads import ServiceThread
 
 # Looked at by its time and content: what is mounted into a container sends no events.
 _PERIOD_SECONDS = 2.0
@@ -45,13 +46,13 @@ class ConfigWatch:
         self._apply = apply
         self._asked = threading.Event()
         self._stopping = False
-        self._thread = threading.Thread(target=self._run, name="config", daemon=True)
+        self.thread = ServiceThread("config", self._run)
         self._stamp = self._look()
         self._applied = self._unsettled = self._digest()
 
     def start(self) -> None:
         """Begins to look."""
-        self._thread.start()
+        self.thread.start()
 
     def ask(self) -> None:
         """Has the file applied at once, changed or not; may be called from a signal handler."""
@@ -61,8 +62,7 @@ class ConfigWatch:
         """Ends."""
         self._stopping = True
         self._asked.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self.thread.stop()
 
     def _run(self) -> None:
         while not self._stopping:

@@ -12,7 +12,7 @@ from jobengine.domain.job import TIME_MAX, Changes, Job, State
 from jobengine.domain.queue import Right
 from jobengine.domain.uids import uid_text
 from jobengine.engine.listing import Cursor, Listing
-from jobengine.engine.queues import Queues
+from jobengine.engine.permits import Caller, Permit, Permits
 from jobengine.engine.tracing import Operation, Tracing
 from jobengine.store.reads import Reads
 from jobengine.store.writing.operations import Claim, Create, Delete, NewJob, Update
@@ -21,13 +21,6 @@ from jobengine.store.writing.writer import Writer
 
 def _always() -> bool:
     return True
-
-
-class Caller(msgspec.Struct, frozen=True, gc=False):
-    """Who calls, and on which queue, by their names."""
-
-    service: str
-    queue: str
 
 
 class Draft(msgspec.Struct, frozen=True, gc=False):
@@ -55,15 +48,16 @@ class UidFactory(Protocol):
 class Jobs:
     """The life of jobs, for callers with the right.
 
-    Every method raises UnknownQueue and Forbidden; those that write return only when
-    what they did is on disk, and raise Unavailable where it is not.
+    Every method raises UnknownQueue and Forbidden, and those that write Unauthenticated, where
+    the caller's key, its right or the queue ends before the write. They return only when what
+    they did is on disk, and raise Unavailable where it is not.
     """
 
     def __init__(
         self,
         writer: Writer,
         reads: Reads,
-        queues: Queues,
+        permits: Permits,
         clock: Clock,
         new_uid: UidFactory,
         lists: int,
@@ -77,12 +71,16 @@ class Jobs:
         """
         self._writer = writer
         self._reads = reads
-        self._queues = queues
+        self._permits = permits
         self._clock = clock
         self._new_uid = new_uid
         self._tracing = tracing
         self._waiters = threading.BoundedSemaphore(waiters)
         self._lists = threading.BoundedSemaphore(lists)
+
+    def authorise(self, caller: Caller, right: Right) -> None:
+        """Lets a caller with the right pass: asked before the body of a call is read."""
+        self._permits.give(caller, right)
 
     def create(self, caller: Caller, drafts: Sequence[Draft], place: str = "") -> Sequence[Job]:
         """Creates queued jobs, all or none, that may be claimed for `valid_for` seconds.
@@ -90,7 +88,8 @@ class Jobs:
         Raises InvalidInput where that is beyond the year 9999. `place` is the JSON
         pointer of a draft in the body, with {} for its index.
         """
-        queue = self._queues.authorise(caller.service, caller.queue, Right.WRITE)
+        permit = self._permits.give(caller, Right.WRITE)
+        queue = permit.queue
         now = self._clock.now()
         longest = TIME_MAX - now
         if any(draft.valid_for > longest for draft in drafts):
@@ -102,7 +101,8 @@ class Jobs:
             )
         jobs = [_queued(draft, now, self._new_uid()) for draft in drafts]
         trace = None if self._tracing is None else self._tracing.creator()
-        self._writer.submit(Create(queue, [new for new, _ in jobs], caller.service, trace))
+        new_jobs = [new for new, _ in jobs]
+        self._writer.submit(Create(queue, new_jobs, caller.service, trace, permit=permit.check))
         made = [job for _, job in jobs]
         if self._tracing is not None:
             self._tracing.note(Operation.CREATE, queue.name, [job.uid for job in made])
@@ -116,8 +116,8 @@ class Jobs:
         Where none is queued, it waits up to `wait` seconds for one, unless too many
         callers wait already; `wanted` says whether the caller is still there.
         """
-        queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
-        claim = Claim(queue, count, caller.service, traced=self._tracing is not None)
+        permit = self._permits.give(caller, Right.READ)
+        claim = self._new_claim(permit, caller, count)
         if wait and self._waiters.acquire(blocking=False):
             claim.wait, claim.wanted = wait, wanted
             try:
@@ -129,12 +129,12 @@ class Jobs:
             turned_away = bool(wait) and not jobs
         if self._tracing is not None:
             uids = [job.uid for job in jobs]
-            self._tracing.note(Operation.CLAIM, queue.name, uids, claim.traces)
+            self._tracing.note(Operation.CLAIM, permit.queue.name, uids, claim.traces)
         return Claimed(jobs, turned_away)
 
     def get(self, caller: Caller, uid: bytes) -> Job:
         """The job. Raises UnknownJob."""
-        queue = self._queues.authorise(caller.service, caller.queue, Right.EITHER)
+        queue = self._permits.give(caller, Right.EITHER).queue
         job = self._reads.get(queue, uid, self._clock.now())
         if job is None:
             raise UnknownJob
@@ -142,8 +142,10 @@ class Jobs:
 
     def update(self, caller: Caller, uid: bytes, changes: Changes) -> Job:
         """Changes the job, which is also a heartbeat. Raises UnknownJob."""
-        queue = self._queues.authorise(caller.service, caller.queue, Right.EITHER)
-        job = self._writer.submit(Update(queue, uid, changes, caller.service))
+        permit = self._permits.give(caller, Right.EITHER)
+        queue = permit.queue
+        update = Update(queue, uid, changes, caller.service, permit=permit.check)
+        job = self._writer.submit(update)
         if self._tracing is not None:
             self._tracing.note(Operation.UPDATE, queue.name, [job.uid])
         return job
@@ -153,9 +155,10 @@ class Jobs:
 
         Claims nothing where the update is refused. Raises UnknownJob.
         """
-        queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
-        update = Update(queue, uid, changes, caller.service)
-        claim = Claim(queue, by=caller.service, after=update, traced=self._tracing is not None)
+        permit = self._permits.give(caller, Right.READ)
+        queue = permit.queue
+        update = Update(queue, uid, changes, caller.service, permit=permit.check)
+        claim = self._new_claim(permit, caller, after=update)
         self._writer.submit_all([update, claim])
         updated = update.outcome()
         jobs = claim.outcome()
@@ -172,14 +175,17 @@ class Jobs:
         to, in their order, and the jobs claimed.
         """
         right = Right.READ if count else Right.EITHER
-        queue = self._queues.authorise(caller.service, caller.queue, right)
-        answer = object()
+        permit = self._permits.give(caller, right)
+        queue = permit.queue
+        answer, by = object(), caller.service
         made = [
-            None if uid is None else Update(queue, uid, changes, caller.service, answer=answer)
+            None
+            if uid is None
+            else Update(queue, uid, changes, by, answer=answer, permit=permit.check)
             for uid, changes in updates
         ]
         operations: list[Update | Claim] = [update for update in made if update is not None]
-        claim = Claim(queue, count, caller.service, traced=self._tracing is not None)
+        claim = self._new_claim(permit, caller, count)
         if count:
             operations.append(claim)
         if operations:
@@ -192,8 +198,9 @@ class Jobs:
 
     def delete(self, caller: Caller, uid: bytes) -> None:
         """Deletes the job, whatever its state. Raises UnknownJob."""
-        queue = self._queues.authorise(caller.service, caller.queue, Right.WRITE)
-        self._writer.submit(Delete(queue, uid))
+        permit = self._permits.give(caller, Right.WRITE)
+        queue = permit.queue
+        self._writer.submit(Delete(queue, uid, permit=permit.check))
         if self._tracing is not None:
             self._tracing.note(Operation.DELETE, queue.name, [uid_text(uid)])
 
@@ -204,13 +211,20 @@ class Jobs:
 
         Raises Busy where too many lists that take more than a chunk are being read.
         """
-        queue = self._queues.authorise(caller.service, caller.queue, Right.READ)
-        listing = Listing(self._reads, self._clock, queue, state, limit, cursor)
+        permit = self._permits.give(caller, Right.READ)
+        listing = Listing(self._reads, self._clock, permit, state, limit, cursor)
         if not listing.ended:
             if not self._lists.acquire(blocking=False):
                 raise Busy("too many long lists are being read: try again in a moment")
             listing.on_close(self._lists.release)
         return listing
+
+    def _new_claim(
+        self, permit: Permit, caller: Caller, count: int = 1, after: Update | None = None
+    ) -> Claim:
+        traced = self._tracing is not None
+        by = caller.service
+        return Claim(permit.queue, count, by, after=after, traced=traced, permit=permit.check)
 
 
 def _queued(draft: Draft, now: int, uid: bytes) -> tuple[NewJob, Job]:

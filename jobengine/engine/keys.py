@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 import msgspec
 from sqlalchemy import Connection
 
 from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import Unauthenticated, UnknownKey
+from jobengine.domain.errors import OutcomeUnknown, Unauthenticated, UnknownKey
 from jobengine.domain.key import Key, digest_of, id_of, new_key_text
 from jobengine.store.database import Database
 from jobengine.store.reads import Reads
@@ -19,8 +20,11 @@ from jobengine.store.writing.writer import Writer
 
 # How many seconds the last use of a key may lie back before it is noted in the database.
 _USE_SECONDS = 60
+T = TypeVar("T")
+
 # Asked where no key has the id, so that the answer takes as long.
 _NOBODY = Key("", "", bytes(32), 0)
+_UNKNOWN = "expected a key of this server: it has none like the one sent"
 
 
 class Keys:
@@ -56,12 +60,17 @@ class Keys:
         now = self._clock.now()
         key = self._by_id.get(id_of(text), _NOBODY)
         if not key.is_of(text) or key is _NOBODY:
-            raise Unauthenticated("expected a key of this server: it has none like the one sent")
-        if not key.valid(now):
-            state = "expired" if key.revoked is None else "was revoked"
-            raise Unauthenticated(f"the key {key.id} {state}")
+            raise Unauthenticated(_UNKNOWN)
+        _see_valid(key, now)
         self._uses[key.id] = now
         return key.service
+
+    def confirm(self, id_: str) -> None:
+        """Raises Unauthenticated where the key of that id, with which a call came, has ended."""
+        key = self._by_id.get(id_)
+        if key is None:
+            raise Unauthenticated(_UNKNOWN)
+        _see_valid(key, self._clock.now())
 
     def all(self) -> list[Key]:
         """Every key there ever was, the oldest first, as used until now."""
@@ -83,8 +92,7 @@ class Keys:
             store.add_key(connection, key)
             record(connection, self._database.contents, [act], now)
 
-        self._writer.submit(Task(create))
-        self._take_over(key)
+        self._change(Task(create, then=lambda _: self._take_over(key)))
         return key, text
 
     def revoke(self, id_: str, actor: Actor) -> Key:
@@ -99,17 +107,27 @@ class Keys:
                 record(connection, self._database.contents, [act], now)
             return key
 
-        key = self._writer.submit(Task(revoke))
+        def take_over(key: Key | None) -> None:
+            if key is not None and key.revoked is None:
+                self._take_over(msgspec.structs.replace(key, revoked=now))
+
+        key = self._change(Task(revoke, then=take_over))
         if key is None:
             raise UnknownKey(f"there is no key {id_!r}")
-        if key.revoked is None:
-            self._take_over(msgspec.structs.replace(key, revoked=now))
         return key
+
+    def _change(self, task: Task[T]) -> T:
+        """Has the task done; what it changes is in force before the writer's next batch."""
+        with self._changing:
+            try:
+                return self._writer.submit(task)
+            except OutcomeUnknown:
+                self.stale = True  # a duty reads what came of it
+                raise
 
     def _take_over(self, key: Key) -> None:
         """Goes by the key from now on, whether or not the database can be read just now."""
-        with self._changing:
-            self._by_id = {**self._by_id, key.id: key}
+        self._by_id = {**self._by_id, key.id: key}
 
     def unnoted_uses(self) -> dict[str, int]:
         """The uses that the database is to be told of."""
@@ -124,6 +142,12 @@ class Keys:
         """Tells the database of uses."""
         self._writer.submit(Task(lambda connection: store.note_uses(connection, uses)))
         self.reload()
+
+
+def _see_valid(key: Key, now: int) -> None:
+    if not key.valid(now):
+        state = "expired" if key.revoked is None else "was revoked"
+        raise Unauthenticated(f"the key {key.id} {state}")
 
 
 def _used(key: Key, time: int | None) -> Key:

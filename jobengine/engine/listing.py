@@ -11,7 +11,7 @@ import msgspec
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import InvalidInput, Mistake
 from jobengine.domain.job import Job, State
-from jobengine.domain.queue import Queue
+from jobengine.engine.permits import Permit
 from jobengine.store.reads import HEAD, Key, Reads, Slice
 
 LIMIT_MAX = 1000
@@ -49,14 +49,15 @@ class Listing:
     """The jobs of a queue in queue order, in chunks; not a snapshot.
 
     Jobs that are created after it began are left out, so it ends. No transaction
-    outlives the reading of a chunk. Close it: that lets another list be read.
+    outlives the reading of a chunk, and no chunk is read once the permit has ended. Close it:
+    that lets another list be read.
     """
 
     def __init__(
         self,
         reads: Reads,
         clock: Clock,
-        queue: Queue,
+        permit: Permit,
         state: State | None,
         limit: int | None,
         cursor: Cursor | None,
@@ -64,11 +65,12 @@ class Listing:
         """Reads the first chunk, so that `first` says whether there are any jobs."""
         self._reads = reads
         self._clock = clock
+        self._permit = permit
         self._on_close: Callable[[], None] | None = None
         self.next_page: Cursor | None = None
         self._part: Slice | None = None
         ceiling = reads.ceiling() if cursor is None else cursor.ceiling
-        part = Slice(queue, state, HEAD if cursor is None else cursor.after, ceiling)
+        part = Slice(permit.queue, state, HEAD if cursor is None else cursor.after, ceiling)
         self.first = self._page(part, limit)
 
     def _page(self, part: Slice, limit: int | None) -> list[Job]:
@@ -98,8 +100,13 @@ class Listing:
         return self._part is None
 
     def chunk(self) -> list[Job]:
-        """The next jobs; empty at the end."""
+        """The next jobs; empty at the end.
+
+        Raises Unauthenticated, UnknownQueue and Forbidden where the caller may no longer read
+        the queue.
+        """
         while self._part is not None:
+            self._permit.check()
             part = self._part
             jobs, after = self._reads.chunk(part, self._clock.now(), _CHUNK_ROWS, _CHUNK_BYTES)
             self._part = None if after is None else msgspec.structs.replace(part, after=after)

@@ -12,8 +12,8 @@ from argon2.exceptions import VerifyMismatchError
 
 from jobengine.domain.errors import Busy
 
-# Each takes 64 MiB while it is hashed.
-_AT_ONCE = 2
+# Each takes 64 MiB while it is hashed: two at once in all of a process.
+_running = threading.BoundedSemaphore(2)
 # Those that are hashed or wait for it: more would hold the threads that others need.
 _IN_LINE = 6
 
@@ -22,7 +22,8 @@ _hasher = PasswordHasher()
 
 def hash_of(password: str) -> str:
     """What is kept of a password: another text each time, which says how it was made."""
-    return _hasher.hash(_bytes(password))
+    with _running:
+        return _hasher.hash(_bytes(password))
 
 
 def is_outdated(hash_: str) -> bool:
@@ -31,9 +32,9 @@ def is_outdated(hash_: str) -> bool:
 
 
 @cache
-def nobodys_hash() -> str:
+def _nobodys_hash() -> str:
     """A hash that no password has, to be verified where there is no user."""
-    return hash_of(secrets.token_hex())
+    return _hasher.hash(secrets.token_hex())
 
 
 class Verifier:
@@ -41,13 +42,16 @@ class Verifier:
 
     def __init__(self) -> None:
         self._line = threading.BoundedSemaphore(_IN_LINE)
-        self._running = threading.BoundedSemaphore(_AT_ONCE)
 
-    def verify(self, hash_: str, password: str) -> bool:
-        """Whether the hash is of the password. Raises Busy where too many ask at once."""
-        with self._place_in_line(), self._running:
+    def verify(self, hash_: str | None, password: str) -> bool:
+        """Whether the hash is of the password; no password is that of None, in the same time.
+
+        Raises Busy where too many ask at once.
+        """
+        with self._place_in_line(), _running:
+            nobodys = _nobodys_hash()  # made for who is first, whether the user is known or not
             try:
-                return _hasher.verify(hash_, _bytes(password))
+                return _hasher.verify(hash_ or nobodys, _bytes(password))
             except VerifyMismatchError:
                 return False
 

@@ -99,6 +99,10 @@ class QueueAdmin:
             queue = self._queues.authorise(service, name, Right.EITHER)
         return self._reports.of([queue])[0]
 
+    def authorise(self, actor: Actor) -> None:
+        """Lets an admin pass: asked before the body of a call is read. Raises Forbidden."""
+        self._rights.authorise_admin(actor.name)
+
     def put(self, actor: Actor, name: str, draft: QueueDraft) -> tuple[QueueReport, bool]:
         """Makes the queue what the draft says; whether it is new.
 
@@ -107,17 +111,17 @@ class QueueAdmin:
         self._rights.authorise_admin(actor.name)
         want = self._wanted(name, draft)
 
-        def put(connection: Connection) -> tuple[Queue, bool]:
+        def put(connection: Connection) -> bool:
             row = store.find(connection, name)
             if row is not None and row.from_config:
                 raise self._of_config(name)
             store.put(connection, want, row)
             action = "queue.created" if row is None else "queue.changed"
             self._record(connection, Act(actor, action, name, msgspec.to_builtins(draft)))
-            return store.present(connection, name), row is None
+            return row is None
 
-        queue, new = self._change(put)
-        return self._reports.of([queue])[0], new
+        new, queue = self._change(name, put)
+        return self._report(queue), new
 
     def delete(self, actor: Actor, name: str) -> None:
         """Deletes the queue with its jobs.
@@ -141,13 +145,13 @@ class QueueAdmin:
             store.remove(connection, row.id, self._store.clock.now())
             self._record(connection, Act(actor, "queue.deleted", name, {"jobs": jobs}))
 
-        self._change(delete)
+        self._change(name, delete)
 
     def pause(self, actor: Actor, name: str, *, paused: bool) -> QueueReport:
         """Has the queue hand out no jobs, or do so again; it takes jobs in either case."""
         self._rights.authorise_admin(actor.name)
 
-        def pause(connection: Connection) -> Queue:
+        def pause(connection: Connection) -> int:
             row = store.find(connection, name)
             if row is None:
                 raise unknown_queue(name)
@@ -157,12 +161,12 @@ class QueueAdmin:
                 self._record(connection, Act(actor, action, name))
                 if not paused:
                     self._store.database.announce_jobs(connection, [row.id])
-            return store.present(connection, name)
+            return int(row.id)
 
-        queue = self._change(pause)
+        queue_id, queue = self._change(name, pause)
         if not paused:
-            self._store.writer.wake([queue.id])
-        return self._reports.of([queue])[0]
+            self._store.writer.wake([queue_id])
+        return self._report(queue)
 
     def purge(self, actor: Actor, name: str, state: State | None) -> int:
         """Deletes the queue's jobs, those in a state or all, in chunks; how many they were.
@@ -204,14 +208,17 @@ class QueueAdmin:
             own_keep=keep,
         )
 
-    def _change(self, run: Callable[[Connection], T]) -> T:
+    def _change(self, name: str, run: Callable[[Connection], T]) -> tuple[T, Queue | None]:
         def alone(connection: Connection) -> T:
             self._store.database.lock_shared(connection)
             return run(connection)
 
-        outcome = self._store.writer.submit(Task(alone))
-        self._queues.reload(self._store.reads)  # where that fails, a duty does it
-        return outcome
+        return self._queues.change(self._store.writer, name, alone)
+
+    def _report(self, queue: Queue | None) -> QueueReport:
+        if queue is None:
+            raise LookupError("a queue that was put or paused is not there")
+        return self._reports.of([queue])[0]
 
     def _record(self, connection: Connection, act: Act) -> None:
         self._store.database.lock_shared(connection)  # in one order with the trail's end

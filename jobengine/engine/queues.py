@@ -1,7 +1,8 @@
 """The queues there are, who may use them, and the reconcile with the config."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import Connection
@@ -9,14 +10,16 @@ from sqlalchemy import Connection
 from jobengine.config.settings import Settings
 from jobengine.domain.audit import Act, Actor
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import ConfigRefused, Forbidden, UnknownQueue
-from jobengine.domain.queue import Queue, Right
+from jobengine.domain.errors import ConfigRefused, Forbidden, OutcomeUnknown, UnknownQueue, cut
+from jobengine.domain.queue import ANYONE, Queue, Right
 from jobengine.store.database import Database
 from jobengine.store.reads import Reads
 from jobengine.store.tables import queues as store
 from jobengine.store.tables.audit import record
 from jobengine.store.writing.operations import Task
 from jobengine.store.writing.writer import Writer
+
+T = TypeVar("T")
 
 # Who the audit trail names for what a config changes.
 _CONFIG = Actor("the config")
@@ -25,10 +28,16 @@ _log = structlog.get_logger(component="queues")
 
 
 class Queues:
-    """The queues in force, by name. Replaced whole by a reconcile, never changed."""
+    """The queues in force, by name.
+
+    The mapping is replaced whole, never changed. What this server changes is in force before
+    the writer's next batch, which deals jobs by it.
+    """
 
     def __init__(self) -> None:
         self._by_name: Mapping[str, Queue] = {}
+        # Those that have a right on any of them.
+        self._services: frozenset[str] = frozenset()
         # As this server's own config has them.
         self._own: Mapping[str, Queue] = {}
         self.stale = False
@@ -56,6 +65,14 @@ class Queues:
         """The queues."""
         return list(self._by_name.values())
 
+    def know(self, service: str) -> bool:
+        """Whether the service has a right on any queue."""
+        return service in self._services or ANYONE in self._services
+
+    def _put_in_force(self, queues: Mapping[str, Queue]) -> None:
+        self._by_name = queues
+        self._services = frozenset().union(*(q.readers | q.writers for q in queues.values()))
+
     def names(self) -> dict[int, str]:
         """The names of the queues by their ids."""
         return {queue.id: queue.name for queue in self._by_name.values()}
@@ -68,7 +85,8 @@ class Queues:
         with self._changing:
             self.stale = True
             found = {queue.name: queue for queue in reads.queues()}
-            before, self._by_name = self._by_name, found
+            before = self._by_name
+            self._put_in_force(found)
             self.stale = False
         for name in sorted(before.keys() | found.keys()):
             there, own = found.get(name), self._own.get(name)
@@ -99,27 +117,59 @@ class Queues:
             record(connection, database.contents, _acts(done), now)
             return done
 
+        def take_over(done: store.Reconciled) -> None:
+            if not done.refused:
+                self._put_in_force({queue.name: queue for queue in done.queues})
+                self._own = {queue.name: queue for queue in done.queues if queue.from_config}
+
+        done = self._submit(writer, Task(reconcile, then=take_over))
+        if done.refused:
+            mistakes = [_protected(*each) for each in done.refused.items()]
+            raise ConfigRefused("the config", mistakes)
+        _tell(done)
+
+    def change(
+        self, writer: Writer, name: str, run: Callable[[Connection], T]
+    ) -> tuple[T, Queue | None]:
+        """Has something done to the queue of a name; gives what that gave, and the queue."""
+
+        def change(connection: Connection) -> tuple[T, Queue | None]:
+            outcome = run(connection)
+            row = store.find(connection, name)
+            return outcome, None if row is None else store.queue_of(row)
+
+        def take_over(done: tuple[T, Queue | None]) -> None:
+            others = {queue.name: queue for queue in self.all() if queue.name != name}
+            there = done[1]
+            self._put_in_force(others if there is None else {**others, name: there})
+
+        return self._submit(writer, Task(change, then=take_over))
+
+    def _submit(self, writer: Writer, task: Task[T]) -> T:
         with self._changing:
-            done = writer.submit(Task(reconcile))
-            if done.refused:
-                mistakes = [_protected(*each) for each in done.refused.items()]
-                raise ConfigRefused("the config", mistakes)
-            self._by_name = {queue.name: queue for queue in done.queues}
-            self._own = {queue.name: queue for queue in done.queues if queue.from_config}
-        for name in done.added:
-            _log.info("queue added", queue=name)
-        for name in done.changed:
-            _log.info("queue changed", queue=name)
-        for name in done.taken_over:
-            _log.warning("queue made over HTTP is the config's from now on", queue=name)
-        for name in done.removed:
-            _log.warning("queue removed, since the config no longer has it", queue=name)
-        _log.info("queues in force", count=len(done.queues))
+            try:
+                return writer.submit(task)
+            except OutcomeUnknown:
+                self.stale = True  # a duty reads what came of it
+                raise
 
 
 def unknown_queue(name: str) -> UnknownQueue:
     """There is no queue of that name."""
-    return UnknownQueue(f"there is no queue {name!r}")
+    return UnknownQueue(f"there is no queue {cut(name)!r}")
+
+
+def _tell(done: store.Reconciled) -> None:
+    """Logs what a reconcile did."""
+    for name in done.added:
+        _log.info("queue added", queue=name)
+    for name in done.changed:
+        _log.info("queue changed", queue=name)
+    for name in done.taken_over:
+        _log.warning("queue made over HTTP is the config's from now on", queue=name)
+    for name in done.removed:
+        _log.warning("queue removed, since the config no longer has it", queue=name)
+    _log.info("queues in force", count=len(done.queues))
 
 
 def _acts(done: store.Reconciled) -> list[Act]:

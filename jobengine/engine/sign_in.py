@@ -13,7 +13,7 @@ from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Unauthenticated
 from jobengine.domain.user import Visitor, is_user_name
 from jobengine.engine.attempts import Attempts, counters
-from jobengine.engine.passwords import Verifier, hash_of, is_outdated, nobodys_hash
+from jobengine.engine.passwords import Verifier, hash_of, is_outdated
 from jobengine.store.database import Database
 from jobengine.store.reads import Reads
 from jobengine.store.tables import people
@@ -48,7 +48,7 @@ class SignIn:
         self._clock = clock
         self._database = database
         self._verifier = Verifier()
-        self._attempts = Attempts()
+        self._attempts = Attempts(clock.elapsed)
 
     def sign_in(self, name: str, password: str, address: str, mark: str = "") -> SignedIn:
         """Begins a session of SESSION_SECONDS.
@@ -57,19 +57,17 @@ class SignIn:
         after the same time whether the name or the password is wrong; RateExceeded where too
         many logins failed; Unavailable.
         """
-        nobody = nobodys_hash()  # before anything that depends on the name
         hash_ = self._hash(name)
         known = hash_ is not None and hmac.compare_digest(_mark(name, hash_), mark.encode())
         counted = counters(name if is_user_name(name) else "", address, known=known)
-        self._attempts.check(counted)
-        right = self._verifier.verify(hash_ or nobody, password)
-        begun = self._begin(name, password, hash_, address) if hash_ and right else None
-        if begun is None:
-            self._attempts.failed(counted)
-            # A name that no user has may be a password in the wrong field.
-            who = name if hash_ is not None else "(unknown)"
-            _log.warning("a login failed", user=who, address=address)
-            raise Unauthenticated("there is no user of that name with that password")
+        with self._attempts.attempt(counted):
+            right = self._verifier.verify(hash_, password)
+            begun = self._begin(name, password, hash_, address) if hash_ and right else None
+            if begun is None:
+                # A name that no user has may be a password in the wrong field.
+                who = name if hash_ is not None else "(unknown)"
+                _log.warning("a login failed", user=who, address=address)
+                raise Unauthenticated("there is no user of that name with that password")
         return begun
 
     def visitor(self, token: str) -> Visitor | None:

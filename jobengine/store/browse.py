@@ -13,9 +13,10 @@ import msgspec
 from sqlalchemy import BigInteger, Connection, bindparam, func, null, select
 
 from jobengine.domain.job import PRIORITY_MAX, PRIORITY_MIN
+from jobengine.store.failures import or_bare
 from jobengine.store.tables.models import STATE_OF, job
 from jobengine.store.tables.prepared import Prepared, PreparedList
-from jobengine.store.tables.rows import BRIEF_COLUMNS, Stored, stored
+from jobengine.store.tables.rows import BARE_COLUMNS, BRIEF_COLUMNS, Stored, stored
 from jobengine.store.tables.statements import LIMIT
 
 LAST_ID = 2**63 - 1
@@ -68,6 +69,7 @@ _NEXT_PRIORITY = Prepared(
 # Without `since`, which nobody sees: it lies behind the content, and SQLite would read all of that.
 _LISTED = [null().label("since") if each is job.c.since else each for each in BRIEF_COLUMNS]
 _JOBS = PreparedList(lambda ids: select(*_LISTED).where(job.c.id.in_(ids)))
+_BARE_JOBS = PreparedList(lambda ids: select(*BARE_COLUMNS).where(job.c.id.in_(ids)))
 # Each by itself: SQLite walks the table for both at once.
 _LOWEST, _HIGHEST = select(func.min(job.c.id)), select(func.max(job.c.id))
 _CREATED = Prepared(
@@ -149,7 +151,11 @@ def jobs(connection: Connection, places: Sequence[Place]) -> list[Stored]:
     """The jobs at the places, as they lie in the table; those that are gone are left out."""
     if not places:
         return []
-    by_id = {row[0]: row for row in _JOBS.rows(connection, [place.id for place in places])}
+    ids = [place.id for place in places]
+    rows = or_bare(
+        connection, lambda: _JOBS.rows(connection, ids), lambda: _BARE_JOBS.rows(connection, ids)
+    )
+    by_id = {row[0]: row for row in rows}
     return [stored(by_id[place.id]) for place in places if place.id in by_id]
 
 

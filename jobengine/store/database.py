@@ -10,6 +10,8 @@ from sqlalchemy import Connection, Engine
 
 from jobengine.domain.clock import Clock
 from jobengine.store.contents import Contents
+from jobengine.store.damage import Damage
+from jobengine.threads import ServiceThread
 
 
 class Use(Enum):
@@ -51,6 +53,8 @@ class Database(Protocol):
     readers: Engine
     # How the contents of jobs lie in it; there once `prepare` has been called.
     contents: Contents
+    # What was met of damage in it.
+    damage: Damage
     # How commands reach the process that has it to itself; None where they need not.
     control: ControlPlace | None
 
@@ -77,6 +81,15 @@ class Database(Protocol):
 
     def watch(self, peers: Peers) -> None:
         """Begins to listen to the other servers, and to stand for their leader."""
+
+    def threads(self) -> list[ServiceThread]:
+        """Those that serving it needs."""
+
+    def check(self) -> None:
+        """Raises StoreFailed where what was opened is no longer what is there.
+
+        Each write looks, too, so this is for a server that has none. It costs nothing much.
+        """
 
     def sizes(self) -> dict[str, int]:
         """How many bytes its parts have, by what they are called."""

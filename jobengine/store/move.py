@@ -13,11 +13,13 @@ from sqlalchemy import Connection, Table, bindparam, delete, func, insert, selec
 
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Database
+from jobengine.store.failures import or_bare
+from jobengine.store.migrate import begin_filling, end_filling, is_filling
 from jobengine.store.tables import depths, statistics
 from jobengine.store.tables.audit import copied_end
 from jobengine.store.tables.models import api_key, audit_entry, audit_head, job, queue, web_user
 from jobengine.store.tables.prepared import Prepared
-from jobengine.store.tables.rows import CONTENT_OF, FOLLOWING
+from jobengine.store.tables.rows import BARE_FOLLOWING, CONTENT_OF, FOLLOWING
 
 # What is read and committed at once: so many jobs, or so many bytes of content.
 _CHUNK_JOBS = 1000
@@ -39,22 +41,31 @@ class Move:
     """A copy from one database, at rest, to another that is empty or was begun before."""
 
     def __init__(self, source: Database, target: Database) -> None:
-        """Copies all but the jobs. Raises CannotOpen where the target has others of its own."""
+        """Copies all but the jobs. Raises CannotOpen where the target has others of its own.
+
+        With the first rows the target is marked as unfinished. One that has rows and no such
+        mark is left as it is: it is only compared.
+        """
         self._source = source
         self._target = target
         self.jobs = _count(source)
         self.checksum = ""
+        with target.writer.connect() as connection:
+            self._fills = is_filling(connection) or _is_empty(connection)
         with target.writer.begin() as connection:
             for table in _SMALL:
                 self._copy_table(connection, table)
-            self._copy_end_of_trail(connection)
-        self._copy_statistics()
+            if self._fills:
+                begin_filling(connection)
+                self._copy_end_of_trail(connection)
+        if self._fills:
+            self._copy_statistics()
 
     def _copy_table(self, connection: Connection, table: Table) -> None:
         with self._source.readers.connect() as reading:
             rows = _rows(reading, table)
         there = _rows(connection, table)
-        if there and there != rows:
+        if there != rows and (there or not self._fills):
             raise CannotOpen(
                 f"{self._target.place} has rows of its own in the table {table.name}: expected an "
                 "empty database, or one that an earlier move from the same source has begun to fill"
@@ -91,7 +102,7 @@ class Move:
         with self._target.readers.connect() as connection:
             after = connection.execute(select(func.max(job.c.id))).scalar_one() or 0
         yield _count(self._target)
-        while rows := _chunk(self._source, after):
+        while self._fills and (rows := _chunk(self._source, after)):
             after = rows[-1][0]
             sealed = [
                 _IN_ORDER((*row[:-1], self._target.contents.seal(row[1], row[-1]))) for row in rows
@@ -106,11 +117,15 @@ class Move:
     def verify(self) -> Iterator[int]:
         """Reads both and compares; gives how many jobs, chunk by chunk.
 
-        Notes the SHA-256 of all jobs in `checksum`. Raises CannotOpen where they differ.
+        Notes the SHA-256 of all jobs in `checksum`, and lets servers open the target. Raises
+        CannotOpen where they differ.
         """
         there = _count(self._target)
         if there != self.jobs:
-            raise CannotOpen(f"{self._target.place} has {there} jobs, the source {self.jobs}")
+            raise CannotOpen(
+                f"{self._target.place} has {there} jobs, the source {self.jobs}: one of the two "
+                "was changed meanwhile; move to an empty database"
+            )
         digest = hashlib.sha256()
         after = 0
         while rows := _chunk(self._source, after):
@@ -123,11 +138,17 @@ class Move:
             digest.update(msgspec.msgpack.encode(rows))
             yield len(rows)
         self.checksum = digest.hexdigest()
+        with self._target.writer.begin() as connection:
+            end_filling(connection)
 
 
 def _rows(connection: Connection, table: Table) -> list[tuple[Any, ...]]:
     # Sorted here: databases differ in how they order text. The first column is the key.
     return sorted((tuple(row) for row in connection.execute(select(table))), key=itemgetter(0))
+
+
+def _is_empty(connection: Connection) -> bool:
+    return not any(connection.execute(select(table).limit(1)).all() for table in (*_SMALL, job))
 
 
 def _count(database: Database) -> int:
@@ -140,7 +161,12 @@ def _chunk(database: Database, after: int) -> list[_Row]:
     rows: list[_Row] = []
     size = 0
     with database.readers.connect() as connection:
-        for row in connection.execute(FOLLOWING, {"after": after, "limit": _CHUNK_JOBS}):
+        binds = {"after": after, "limit": _CHUNK_JOBS}
+        for row in or_bare(
+            connection,
+            lambda: connection.execute(FOLLOWING, binds),
+            lambda: connection.execute(BARE_FOLLOWING, binds),
+        ):
             content = _opened(database, connection, row)
             size += len(content)
             if rows and size > _CHUNK_BYTES:
@@ -152,5 +178,9 @@ def _chunk(database: Database, after: int) -> list[_Row]:
 def _opened(database: Database, connection: Connection, row: Any) -> bytes:
     content = row.content
     if content is None:
-        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one()
+        content = or_bare(
+            connection,
+            lambda: connection.execute(CONTENT_OF, {"id": row.id}).scalar_one(),
+            lambda: b"",  # which does not open
+        )
     return database.contents.open(row.uid, content)

@@ -8,6 +8,7 @@ from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.errors import CannotOpen
 from jobengine.store.database import Database, Use
 from jobengine.store.findings import Findings, Tell
+from jobengine.store.migrate import refuse_foreign
 from jobengine.store.sqlcipher.copies import existing, rekey
 from jobengine.store.sqlcipher.database import SqlcipherFile
 from jobengine.store.sqlcipher.integrity import check
@@ -16,11 +17,23 @@ from jobengine.store.sqlcipher.integrity import check
 def open_database(place: Path | DatabaseUrl, secret: bytes, use: Use = Use.SERVE) -> Database:
     """The database. Raises CannotOpen; InUse where who must not be beside has it."""
     if isinstance(place, Path):
-        return SqlcipherFile(place, secret, use)
+        return _own(SqlcipherFile(place, secret, use))
     _need_postgresql()
     from jobengine.store.postgresql.database import PostgresDatabase
 
     return PostgresDatabase(place, secret, use)
+
+
+def _own(file: SqlcipherFile) -> SqlcipherFile:
+    """The file, unless its tables are another application's: then it is closed and refused."""
+    try:
+        if not file.is_new:
+            with file.readers.connect() as connection:
+                refuse_foreign(connection, file.place)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def is_read_only(place: Path | DatabaseUrl) -> bool:

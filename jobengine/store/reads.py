@@ -1,6 +1,6 @@
 """What is read beside the writer: one job, and a list in chunks by key."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
@@ -20,12 +20,26 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.errors import StoreFailed
 from jobengine.domain.job import PRIORITY_MAX, Job, State
 from jobengine.domain.queue import Queue
+from jobengine.store.contents import shown
 from jobengine.store.database import Database
+from jobengine.store.failures import FailureLog, or_bare
 from jobengine.store.tables.depths import depths, in_progress
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, in_state, job
+from jobengine.store.tables.newest import newest_time
+from jobengine.store.tables.oldest import oldest_queued
 from jobengine.store.tables.queues import present_queues
-from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF, JOB_COLUMNS, Stored, stored
+from jobengine.store.tables.rows import (
+    BARE_COLUMNS,
+    BRIEF_COLUMNS,
+    CONTENT_OF,
+    JOB_COLUMNS,
+    Stored,
+    stored,
+)
 from jobengine.store.tables.statements import LIMIT
+
+# What a read fails with; a MemoryError is SQLCipher's for a damaged page.
+_FAILURES = (SQLAlchemyError, MemoryError)
 
 
 class Key(NamedTuple):
@@ -57,22 +71,30 @@ class Reads:
     """Reads on connections that cannot write; none outlasts a call."""
 
     def __init__(self, database: Database) -> None:
-        self._engine = database.readers
+        self._engine, self._damage = database.readers, database.damage
         self._contents = database.contents
+        self._failures = FailureLog("the database could not be read")
 
     def get(self, queue: Queue, uid: bytes, now: int) -> Job | None:
         """The job, as time has made it by `now`; None where it is not in the queue."""
         with self.connection() as connection:
-            row = connection.execute(_GET, {"uid": uid}).one_or_none()
-        if row is None:
-            return None
-        here = stored(row).at(queue, now)
-        return self._job(here, row.content) if here is not None else None
+            row = or_bare(
+                connection,
+                lambda: connection.execute(_GET, {"uid": uid}).one_or_none(),
+                lambda: connection.execute(_BARE_GET, {"uid": uid}).one_or_none(),
+            )
+        here = None if row is None else stored(row).at(queue, now)
+        return None if here is None else self._job(here, here.content or b"")
 
     def ceiling(self) -> int:
         """The id of the newest job; 0 where there is none."""
         with self.connection() as connection:
             return connection.execute(_CEILING).scalar_one() or 0
+
+    def newest_time(self) -> int | None:
+        """The newest time that the database has seen; None where it has seen none."""
+        with self.connection() as connection:
+            return newest_time(connection)
 
     def keys(self, part: Slice, now: int, limit: int) -> list[Key]:
         """The keys of the first `limit` jobs of the slice."""
@@ -88,7 +110,12 @@ class Reads:
         jobs: list[Job] = []
         last, count, read = part.after, 0, 0
         with self.connection() as connection:
-            for row in connection.execute(_page(part.state), _binds(part, now, rows)):
+            binds = _binds(part, now, rows)
+            for row in or_bare(
+                connection,
+                lambda: connection.execute(_page(part.state), binds),
+                lambda: connection.execute(_bare_page(part.state), binds),
+            ):
                 if part.until is not None and (-row.priority, row.id) > (
                     -part.until.priority,
                     part.until.id,
@@ -96,10 +123,8 @@ class Reads:
                     return jobs, None
                 last, count = Key(row.priority, row.id), count + 1
                 here = stored(row).at(part.queue, now)
-                if here is not None:
-                    content = row.content
-                    if content is None:
-                        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one()
+                content = None if here is None else self.content(connection, here)
+                if here is not None and content is not None:
                     jobs.append(self._job(here, content))
                     read += len(content)
                 if last == part.until:
@@ -125,15 +150,10 @@ class Reads:
             oldest: int | None = connection.execute(_OLDEST, {"queue_id": queue.id}).scalar_one()
         return oldest
 
-    def oldest_queued(self, queue_ids: Iterable[int]) -> dict[int, int]:
-        """When the oldest queued job of each queue was created; queues without any are left out.
-
-        Ids rise in the order of creation: it is the first of one of the priorities, each
-        of which is one step down the claim index.
-        """
+    def oldest_queued(self, queue_ids: Sequence[int]) -> dict[int, int]:
+        """When the oldest queued job of each queue was created; queues without any are left out."""
         with self.connection() as connection:
-            found = {id_: _oldest_queued(connection, id_) for id_ in queue_ids}
-        return {id_: created for id_, created in found.items() if created is not None}
+            return oldest_queued(connection, queue_ids)
 
     def depths(self, queue_ids: Sequence[int]) -> dict[int, dict[State, int]]:
         """How many jobs each of the queues holds, by its id and their state in the table."""
@@ -145,9 +165,20 @@ class Reads:
         with self.connection() as connection:
             return present_queues(connection)
 
+    def content(self, connection: Connection, job: Stored) -> bytes | None:
+        """What is stored of a job's content; None where the job is gone by now."""
+        if job.content is not None:
+            return job.content
+        found: bytes | None = or_bare(
+            connection,
+            lambda: connection.execute(CONTENT_OF, {"id": job.id}).scalar_one_or_none(),
+            lambda: b"",  # which does not open
+        )
+        return found
+
     def open(self, uid: bytes, content: bytes) -> bytes:
-        """A job's content, from what is stored. Raises StoreFailed where it is damaged."""
-        return self._contents.open(uid, content)
+        """A job's content, from what is stored; DAMAGED where it is that."""
+        return shown(self._contents, uid, lambda: content)
 
     def _job(self, here: Stored, content: bytes) -> Job:
         return here.as_job(self.open(here.uid, content))
@@ -157,22 +188,20 @@ class Reads:
         """A connection that cannot write. Raises StoreFailed for what the database raises."""
         try:
             with self._engine.connect() as connection:
-                yield connection
-        except (SQLAlchemyError, MemoryError) as error:  # SQLCipher's for a damaged page
+                try:
+                    yield connection
+                except _FAILURES:
+                    # SQLCipher refuses all further reads on one that met a damaged page.
+                    connection.invalidate()
+                    raise
+        except _FAILURES as error:
+            self._failures.log(error)
+            self._damage.note(error)
             raise StoreFailed("the database could not be read") from error
 
 
-def _oldest_queued(connection: Connection, queue_id: int) -> int | None:
-    oldest: tuple[int, int] | None = None
-    binds = {"queue_id": queue_id, "priority": PRIORITY_MAX + 1}
-    while row := connection.execute(_FIRST_BELOW, binds).one_or_none():
-        binds["priority"] = row.priority
-        first = (row.id, row.created)
-        oldest = first if oldest is None else min(oldest, first)
-    return None if oldest is None else oldest[1]
-
-
 _GET = select(*JOB_COLUMNS).where(job.c.uid == bindparam("uid"))
+_BARE_GET = select(*BARE_COLUMNS).where(job.c.uid == bindparam("uid"))
 _CEILING = select(func.max(job.c.id))
 
 
@@ -183,13 +212,6 @@ def _bind(name: str) -> Any:
 # Both walk the jobs in progress: an index by last_updated would move at each heartbeat.
 _in_progress = (job.c.queue_id == _bind("queue_id")) & in_state(INPROGRESS)
 _OVERDUE = select(job.c.id).where(_in_progress, job.c.last_updated < _bind("before")).limit(LIMIT)
-_FIRST_BELOW = (
-    select(job.c.id, job.c.priority, job.c.created)
-    .where(job.c.queue_id == _bind("queue_id"), in_state(QUEUED))
-    .where(job.c.priority < _bind("priority"))
-    .order_by(job.c.priority.desc(), job.c.id)
-    .limit(literal_column("1"))
-)
 _OLDEST = select(func.min(job.c.last_updated)).where(_in_progress)
 
 
@@ -245,6 +267,11 @@ def _merged(state: State | None, columns: tuple[Any, ...]) -> Any:
 @cache
 def _page(state: State | None) -> Any:
     return _merged(state, BRIEF_COLUMNS)
+
+
+@cache
+def _bare_page(state: State | None) -> Any:
+    return _merged(state, BARE_COLUMNS)
 
 
 @cache

@@ -39,6 +39,7 @@ _STATUS: tuple[tuple[type[JobEngineError], int, str], ...] = (
     (errors.Forbidden, 403, "Not for you"),
     (errors.NotFound, 404, "Not there"),
     (errors.Conflict, 409, "Something stands in the way"),
+    (errors.Misdirected, 421, "Not this server"),
     (errors.TooMany, 429, "Too often"),
     (errors.Unavailable, 503, "Not now"),
 )
@@ -95,17 +96,24 @@ def create_app(services: Services, middleware: Sequence[Any], max_body_bytes: in
 
 
 class Site:
-    """One WSGI application of two: the pages, and the API, which gets all other paths."""
+    """One WSGI application of two: the pages, and the API, which gets all other paths.
 
-    def __init__(self, api: App, pages: App) -> None:
+    `base` is what a proxy takes off the beginning of each path.
+    """
+
+    def __init__(self, api: App, pages: App, base: str) -> None:
         self._api = api
         self._pages = pages
+        self._base = base
 
     def __call__(self, env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Calls the one that the path is of; the API's by one look."""
+        if self._base:
+            env["SCRIPT_NAME"] = self._base
         path: str = env["PATH_INFO"]
-        if path.startswith("/api/") or path[1:].partition("/")[0] not in _PAGES:
+        if path.startswith(("/api/", "*")) or path[1:].partition("/")[0] not in _PAGES:
             return self._api(env, start_response)
+        render.begin(env.get("SCRIPT_NAME", ""))
         return self._pages(env, start_response)
 
 

@@ -53,9 +53,11 @@ def query(req: Request) -> Form:
 
 
 def body(req: Request, limit: int) -> Form:
-    """The form that was sent, of at most `limit` bytes. Raises InvalidInput, Falcon's 413."""
-    if (req.content_type or "").partition(";")[0].strip() != _TYPE:
-        raise InvalidInput([Mistake("header", "Content-Type", f"expected {_TYPE}")])
+    """The form that was sent, of at most `limit` bytes.
+
+    Raises InvalidInput, and Falcon's 413 and 415.
+    """
+    _check_type(req, _TYPE)
     if (req.content_length or 0) > limit:
         raise falcon.HTTPContentTooLarge(description=f"A form may have at most {limit} bytes.")
     data = req.bounded_stream.read(limit + 1)
@@ -69,8 +71,7 @@ def body(req: Request, limit: int) -> Form:
 
 def parts(req: Request, limit: int) -> Form:
     """As `body`, for a form with a long text, which comes in parts (multipart/form-data)."""
-    if (req.content_type or "").partition(";")[0].strip() != _PARTS:
-        raise InvalidInput([Mistake("header", "Content-Type", f"expected {_PARTS}")])
+    _check_type(req, _PARTS)
     if (req.content_length or 0) > limit + _PARTS_ROOM:
         raise falcon.HTTPContentTooLarge(description=f"A form may have at most {limit} bytes.")
     handler = MultipartFormHandler(MultipartParseOptions())
@@ -83,6 +84,16 @@ def parts(req: Request, limit: int) -> Form:
     except (falcon.HTTPError, UnicodeDecodeError):
         raise InvalidInput([Mistake("pointer", "", "expected fields in UTF-8")]) from None
     return _form(fields)
+
+
+def _check_type(req: Request, expected: str) -> None:
+    if (req.content_type or "").partition(";")[0].strip() != expected:
+        raise InvalidInput([Mistake("header", "Content-Type", f"expected {expected}")])
+    if req.get_header("Content-Encoding", default="").lower() not in ("", "identity"):
+        raise falcon.HTTPUnsupportedMediaType(
+            description="A form is taken without any Content-Encoding.",
+            headers={"Accept-Encoding": "identity"},
+        )
 
 
 def _parsed(text: str) -> Form:

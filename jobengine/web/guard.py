@@ -12,10 +12,13 @@ from jobengine.domain.user import Role
 from jobengine.engine.sign_in import SignIn
 from jobengine.engine.users import Users
 from jobengine.web import render
+from jobengine.web.cookies import cookie
 from jobengine.web.render import url
 
 SESSION_COOKIE = "jobengine_session"
 
+# The other methods do nothing here: each is answered by which of these a page takes.
+_CALLS = frozenset({"GET", "HEAD", "POST"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -44,7 +47,7 @@ class Guard:
         self, req: Request, resp: Response, resource: Any, _params: dict[str, Any]
     ) -> None:
         """Lets the call through, or answers it. Raises Forbidden."""
-        if getattr(resource, "open", False):
+        if getattr(resource, "open", False) or req.method not in _CALLS:
             return
         visitor = req.context.visitor
         if visitor is None:
@@ -75,8 +78,7 @@ def actor(req: Request) -> Actor:
 
 def session_of(req: Request) -> str:
     """The token of the session that the browser has; nothing where it has none."""
-    values = req.get_cookie_values(SESSION_COOKIE)
-    return values[0] if values else ""
+    return cookie(req, SESSION_COOKIE)
 
 
 def show_first_steps(req: Request, resp: Response) -> None:

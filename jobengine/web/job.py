@@ -9,6 +9,7 @@ from falcon import Request, Response
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import Forbidden, UnknownJob
 from jobengine.domain.job import (
+    DAMAGED,
     PRIORITY_MAX,
     PRIORITY_MIN,
     TIME_MAX,
@@ -26,6 +27,7 @@ from jobengine.web import forms, render
 from jobengine.web.forms import Form, mistake
 from jobengine.web.guard import actor
 from jobengine.web.jobs import chosen_in
+from jobengine.web.render import url
 
 _INDENT = 2
 # What a content may grow by where it is laid out over lines, in bytes; browsers send a
@@ -52,17 +54,19 @@ class JobPage:
         """200 with the job."""
         show(req, resp, self._browsing.job(_uid(uid)), self._clock.now())
 
+    on_head = on_get
+
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """303 to the job as it is then; what was not edited is left as it is."""
         form = forms.parts(req, self._max + _LAID_OUT_MAX)
         detail = self._browsing.job(_uid(uid))
         changes = _changes(form, detail.job, self._max)
         if changes == Changes():
-            render.see(resp, f"/jobs/{detail.job.uid}", "Nothing was changed.")
+            render.see(resp, url(f"/jobs/{detail.job.uid}"), "Nothing was changed.")
             return
         seen = chosen_in(form.text("seen"))
         self._desk.change(actor(req), detail.queue.name, seen, changes)
-        render.see(resp, f"/jobs/{detail.job.uid}", "The job was changed.")
+        render.see(resp, url(f"/jobs/{detail.job.uid}"), "The job was changed.")
 
 
 class Reveal:
@@ -77,7 +81,9 @@ class Reveal:
 
     def on_get(self, _req: Request, resp: Response, uid: str) -> None:
         """303 to the job, for a page that shows a content and is to be refreshed."""
-        render.see(resp, f"/jobs/{uid_text(_uid(uid))}")
+        render.see(resp, url(f"/jobs/{uid_text(_uid(uid))}"))
+
+    on_head = on_get
 
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job and its content, once the audit trail says that it was shown."""
@@ -101,9 +107,11 @@ class Find:
         wanted = forms.query(req).text("uid").strip()[:100]
         jobs = self._browsing.find(wanted)
         if len(jobs) == 1:
-            render.see(resp, f"/jobs/{jobs[0].uid}")
+            render.see(resp, url(f"/jobs/{jobs[0].uid}"))
             return
         render.page(req, resp, "found.html", wanted=wanted, jobs=jobs, now=self._clock.now())
+
+    on_head = on_get
 
 
 def _uid(text: str) -> bytes:
@@ -124,6 +132,7 @@ def show(req: Request, resp: Response, detail: Detail, now: int, *, revealed: bo
         job=job,
         queue=detail.queue,
         content=_pretty(bytes(job.content)) if shown else None,
+        damaged=bytes(job.content) == DAMAGED,
         events=events(detail, now),
         dropped=detail.dropped,
         edition=edition(bytes(job.content), job.priority, job.timeout_time),

@@ -16,6 +16,7 @@ from jobengine.engine.views import Page, place_in, place_text
 from jobengine.web import forms, render
 from jobengine.web.forms import Form, mistake
 from jobengine.web.guard import actor
+from jobengine.web.render import url
 from jobengine.web.view import View, view_in
 
 # A form names each job by some 60 bytes, and there are fifty on a page.
@@ -74,6 +75,8 @@ class JobsPage:
             searched=_total(report.jobs, view),
             now=self._clock.now(),
         )
+
+    on_head = on_get
 
 
 def _following(view: View, page: Page) -> str:
@@ -144,7 +147,7 @@ class Act:
 def _origin(form: Form, view: View, chosen: Sequence[Chosen]) -> str:
     """The page that the action was asked for on: the job's own, or the view."""
     if form.text("own") == "1" and len(chosen) == 1:
-        return f"/jobs/{uid_text(chosen[0].uid)}"
+        return url(f"/jobs/{uid_text(chosen[0].uid)}")
     return view.address(after=view.after)
 
 

@@ -9,6 +9,7 @@ from jobengine.domain.errors import RateExceeded, Unauthenticated
 from jobengine.engine.sign_in import SESSION_SECONDS, SignedIn, SignIn
 from jobengine.engine.users import Users
 from jobengine.web import forms, render
+from jobengine.web.cookies import cookie
 from jobengine.web.guard import SESSION_COOKIE, session_of, show_first_steps
 from jobengine.web.render import url
 
@@ -43,11 +44,13 @@ class Login:
             refresh = "" if again else _refresh(req, target)
             _show(req, resp, target, refresh=refresh)
 
+    on_head = on_get
+
     def on_post(self, req: Request, resp: Response) -> None:
         """303 to the page that was wanted, or the form with 401 or 429."""
         form = forms.body(req, _FORM_BYTES_MAX)
         name, target = form.text("name").strip(), _local(form.text("next"))
-        mark = (req.get_cookie_values(_MARK_COOKIE) or [""])[0]
+        mark = cookie(req, _MARK_COOKIE)
         try:
             begun = self._sign_in.sign_in(name, form.text("password"), req.remote_addr, mark)
         except Unauthenticated:
@@ -76,8 +79,8 @@ class Logout:
         token = session_of(req)
         if token:
             self._sign_in.sign_out(token)
-        resp.unset_cookie(SESSION_COOKIE, path="/", same_site="Strict")
-        render.see(resp, "/login")
+        resp.unset_cookie(SESSION_COOKIE, path=render.cookie_path(), same_site="Strict")
+        render.see(resp, url("/login"))
 
 
 def _show(
@@ -108,8 +111,8 @@ def _refresh(req: Request, target: str) -> str:
 
 def _remember(req: Request, resp: Response, begun: SignedIn) -> None:
     cookies = [
-        (SESSION_COOKIE, begun.token, SESSION_SECONDS, "/"),
-        (_MARK_COOKIE, begun.mark, _MARK_SECONDS, "/login"),
+        (SESSION_COOKIE, begun.token, SESSION_SECONDS, render.cookie_path()),
+        (_MARK_COOKIE, begun.mark, _MARK_SECONDS, url("/login")),
     ]
     for name, value, seconds, path in cookies:
         resp.set_cookie(
@@ -125,4 +128,4 @@ def _remember(req: Request, resp: Response, begun: SignedIn) -> None:
 
 def _local(target: str) -> str:
     """The page that was wanted, where it is one of this server; else the first."""
-    return target if _LOCAL.fullmatch(target) else "/"
+    return target if _LOCAL.fullmatch(target) else url("/")

@@ -43,6 +43,8 @@ class Overview:
         rows.sort(key=lambda row: ([t.rank for t in row.troubles] or [9], row.report.name))
         render.page(req, resp, "overview.html", rows=rows, now=self._clock.now())
 
+    on_head = on_get
+
 
 def _row(report: QueueReport, flows: Sequence[Flow]) -> Row:
     recent = flows[-RECENT:]

@@ -65,6 +65,8 @@ class QueuePage:
             now=now,
         )
 
+    on_head = on_get
+
 
 def _span(name: str) -> Span:
     for span in _SPANS:

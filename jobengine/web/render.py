@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -15,6 +16,7 @@ from markupsafe import Markup
 
 from jobengine import __version__
 from jobengine.web import words
+from jobengine.web.cookies import cookie
 
 # Nothing is loaded from elsewhere and nothing inline is run or styled.
 _POLICY = (
@@ -35,10 +37,25 @@ _NOTICE = "jobengine_notice"
 _NOTICE_MAX = 500
 
 
+# Where a browser finds the pages: what a proxy takes off each path (SCRIPT_NAME, PEP 3333).
+_base: ContextVar[str] = ContextVar("base", default="")
+
+
+def begin(base: str) -> None:
+    """Has the addresses in the answer to the request that now begins start with the base."""
+    _base.set(base)
+
+
 def url(path: str, **query: object) -> str:
-    """The path with a query of what is not None."""
+    """The address of a page, as the browser has it, with a query of what is not None."""
     given = {name: value for name, value in query.items() if value not in (None, "")}
-    return f"{quote(path)}?{urlencode(given)}" if given else quote(path)
+    address = _base.get() + quote(path)
+    return f"{address}?{urlencode(given)}" if given else address
+
+
+def cookie_path() -> str:
+    """The paths that get the cookies of the pages, and no other application's."""
+    return _base.get() or "/"
 
 
 @cache
@@ -95,7 +112,7 @@ def page(req: Request, resp: Response, template: str, **context: Any) -> None:
         "visitor": req.context.get("visitor"),
         "path": req.path,
         "here": req.relative_uri,
-        "notice": req.get_cookie_values(_NOTICE) and _taken(req, resp),
+        "notice": _taken(req, resp),
     }
     resp.content_type = "text/html; charset=utf-8"
     resp.text = _templates.get_template(template).render(values | context)
@@ -108,15 +125,15 @@ def protect(resp: Response) -> None:
 
 
 def see(resp: Response, target: str, notice: str = "") -> None:
-    """Sends the browser to another page, which says the notice."""
+    """Sends the browser to another address, whose page says the notice."""
     resp.status = falcon.HTTP_303
     resp.location = target
     if notice:
         resp.set_cookie(
             _NOTICE,
-            quote(notice[:_NOTICE_MAX]),
+            quote(notice[:_NOTICE_MAX], safe=""),
             max_age=60,
-            path="/",
+            path=cookie_path(),
             secure=False,
             http_only=True,
             same_site="Strict",
@@ -124,9 +141,11 @@ def see(resp: Response, target: str, notice: str = "") -> None:
 
 
 def _taken(req: Request, resp: Response) -> str:
-    resp.unset_cookie(_NOTICE, path="/", same_site="Strict")
-    (value, *_) = req.get_cookie_values(_NOTICE) or [""]
-    return falcon.uri.decode(value)[:_NOTICE_MAX]
+    value = cookie(req, _NOTICE)
+    if not value:
+        return ""
+    resp.unset_cookie(_NOTICE, path=cookie_path(), same_site="Strict")
+    return falcon.uri.decode(value, unquote_plus=False)[:_NOTICE_MAX]
 
 
 class Static:
@@ -149,3 +168,5 @@ class Static:
         fresh = req.get_param("v") == tag
         resp.set_header("Cache-Control", _FOR_EVER if fresh else "no-cache")
         resp.set_header("X-Content-Type-Options", "nosniff")
+
+    on_head = on_get

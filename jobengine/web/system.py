@@ -35,6 +35,8 @@ class SystemPage:
             now=self._clock.now(),
         )
 
+    on_head = on_get
+
 
 class AuditPage:
     """GET /audit, for admins."""
@@ -58,3 +60,5 @@ class AuditPage:
             older=url("/audit", before=entries[-1].id) if whole else "",
             now=self._clock.now(),
         )
+
+    on_head = on_get

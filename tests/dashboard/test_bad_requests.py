@@ -12,6 +12,7 @@ from tests.dashboard.pages import (
     text_of,
 )
 from tests.harness.browser import Browser
+from tests.harness.house import House
 
 
 @pytest.mark.parametrize(
@@ -145,3 +146,54 @@ def test_a_nul_in_an_address_is_refused(ann: Browser, address: str) -> None:
 )
 def test_no_form_is_the_servers_fault(ann: Browser, path: str, fields: dict[str, str]) -> None:
     assert ann.post(path, fields).status < 500
+
+
+SEEN = ("/", "/system", "/audit", "/jobs?queue=queue0", "/queue?name=queue0", "/static/app.js")
+SENT = ("/logout", "/jobs/act", "/queue/pause", "/queue/purge")
+
+
+@pytest.mark.parametrize("path", [*SEEN, *SENT, "/login", f"/jobs/{NO_UID}"])
+@pytest.mark.parametrize("method", ["TRACE", "PUT", "DELETE", "PATCH"])
+@on_one
+def test_a_page_takes_no_other_method_from_anybody(
+    house: House, ann: Browser, path: str, method: str
+) -> None:
+    for browser in (ann, Browser(house.server.port)):
+        page = browser.send(method, path, {})
+        assert page.status == 405
+        assert "TRACE" not in page.headers["allow"]
+        assert "OPTIONS" in page.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [*((path, "GET, HEAD") for path in SEEN), ("/login", "GET, HEAD, POST"), ("/logout", "POST")],
+)
+@on_one
+def test_options_of_a_page_tells_its_methods_to_anybody(
+    house: House, ann: Browser, path: str, allowed: str
+) -> None:
+    for browser in (ann, Browser(house.server.port)):
+        page = browser.send("OPTIONS", path, {})
+        assert (page.status, page.headers["allow"], page.text) == (200, allowed, "")
+
+
+@pytest.mark.parametrize("path", SEEN)
+@on_one
+def test_head_of_a_page_is_get_without_the_body(ann: Browser, path: str) -> None:
+    get, head = ann.get(path), ann.send("HEAD", path, {})
+    assert (head.status, head.text) == (200, "")
+    assert head.headers["content-type"] == get.headers["content-type"]
+
+
+@on_one
+def test_head_of_a_page_is_for_who_is_logged_in(house: House) -> None:
+    page = Browser(house.server.port).send("HEAD", "/system", {})
+    assert (page.status, page.location) == (303, "/login?next=%2Fsystem")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+@on_one
+def test_a_compressed_form_is_415(ann: Browser, coding: str) -> None:
+    page = ann.post("/queue/pause", {"name": "queue0"}, Content_Encoding=coding)
+    assert (page.status, page.headers["accept-encoding"]) == (415, "identity")

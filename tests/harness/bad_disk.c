@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -56,6 +57,16 @@ int fdatasync(int fd)
     if (next == NULL)
         next = dlsym(RTLD_NEXT, "fdatasync");
     return next(fd);
+}
+
+int flock(int fd, int operation)
+{
+    static int (*next)(int, int);
+    if (fails("flock", fd))
+        return -1;
+    if (next == NULL)
+        next = dlsym(RTLD_NEXT, "flock");
+    return next(fd, operation);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t at)

@@ -24,7 +24,7 @@ class BadDisk:
         self.env: Any = {"LD_PRELOAD": str(preloaded("bad_disk")), "BAD_DISK": str(self._orders)}
 
     def fail(self, call: str, name: str, ending: str) -> None:
-        """Has the call ("fsync", "pwrite") fail from now on, with the error of that name."""
+        """Has the call ("fsync", "pwrite", "flock") fail from now on, with the named error."""
         ready = self._orders.with_suffix(".ready")
         ready.write_text(f"{call} {getattr(errno, name)} {ending}")
         ready.rename(self._orders)

@@ -33,7 +33,7 @@ class Request:
 
     def wire(self) -> bytes:
         """As it goes over the wire, framed as it should be."""
-        lines = [b"%b %b HTTP/1.1" % (self.method, self.target), b"Host: h"]
+        lines = [b"%b %b HTTP/1.1" % (self.method, self.target), b"Host: localhost"]
         lines += [b"%b: %b" % header for header in self.headers]
         lines += [b"Content-Length: %d" % len(self.body), b"Connection: close", b"", b""]
         return b"\r\n".join(lines) + self.body

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from jobengine.cli.main import main
+from jobengine.cli.entry import main
 from tests.harness.clock import FileClock
 
 if __name__ == "__main__":

@@ -63,11 +63,11 @@ class Cluster:
         self._process.send_signal(number)
         self._process.wait()
 
-    def new_database(self) -> str:
-        """The URL of an empty database."""
+    def new_database(self, options: str = "") -> str:
+        """The URL of an empty database, made with SQL's options."""
         self._databases += 1
         name = f"jobs{self._databases}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
@@ -97,7 +97,7 @@ class Cluster:
 
     def _command(self) -> list[str]:
         settings = {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""} | self._settings
-        command = [*_unprivileged(), str(program("postgres")), "-D", str(self.data)]
+        command = [*unprivileged(), str(program("postgres")), "-D", str(self.data)]
         command += ["-p", str(self.port)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
@@ -113,14 +113,19 @@ class Cluster:
 
 def _initialise(data: Path) -> None:
     data.mkdir(mode=0o700)
-    if os.geteuid() == 0:
-        os.chown(data, getpwnam(_user()).pw_uid, -1)
+    own_folder(data)
     initdb = [str(program("initdb")), "-D", str(data), "-U", "postgres", "-A", "trust"]
     initdb += ["--no-sync", "--no-instructions", "--encoding", "UTF8", "--no-locale"]
-    subprocess.run([*_unprivileged(), *initdb], check=True, capture_output=True)
+    subprocess.run([*unprivileged(), *initdb], check=True, capture_output=True)
 
 
-def _unprivileged() -> list[str]:
+def own_folder(folder: Path) -> None:
+    """Gives the folder to who PostgreSQL runs as."""
+    if os.geteuid() == 0:
+        os.chown(folder, getpwnam(_user()).pw_uid, -1)
+
+
+def unprivileged() -> list[str]:
     """What goes before a command of PostgreSQL when this is root, which it refuses."""
     if os.geteuid() != 0:
         return []

@@ -18,7 +18,7 @@ import sys
 import threading
 from functools import cache
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import Any, NoReturn
 
 from tests.harness import CHECKOUT, cheap
 
@@ -33,7 +33,6 @@ class Forked:
     def __init__(self, pid: int, ended: int) -> None:
         """`ended` is a file descriptor that its exit code can be read from."""
         self.pid = pid
-        self.stderr: IO[str] | None = None
         self.returncode: int | None = None
         self._ended = ended
 
@@ -102,14 +101,12 @@ class Zygote:
         os.close(their_ended)
         return Forked(pid, ended)
 
-    def serve(self, arguments: list[str], env: dict[str, str], clock: Path | None) -> Forked:
-        """As `fork`, with its stderr to be read while it runs."""
-        stderr, theirs = os.pipe()
+    def serve(
+        self, arguments: list[str], env: dict[str, str], clock: Path | None, stderr: int
+    ) -> Forked:
+        """As `fork`, without a stdin, and with that stderr."""
         with Path(os.devnull).open() as nothing:
-            process = self.fork(arguments, env, clock, (nothing.fileno(), 1, theirs))
-        os.close(theirs)
-        process.stderr = os.fdopen(stderr, encoding="utf-8")
-        return process
+            return self.fork(arguments, env, clock, (nothing.fileno(), 1, stderr))
 
     def close(self) -> None:
         """Ends it; what it forked goes on."""
@@ -151,7 +148,7 @@ def _reap(pidfd: int, pid: int, ended: int) -> None:
 
 
 def _become(order: dict[str, Any], standard: list[int]) -> NoReturn:
-    from jobengine.cli.main import main
+    from jobengine.cli.entry import main
     from tests.harness.clock import FileClock
 
     os.environ.clear()

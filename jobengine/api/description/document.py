@@ -29,17 +29,24 @@ _JSON = "application/json"
 # What the HTTP server itself may answer to any call, before or instead of the application.
 _OF_HTTP = {
     408: "The request came too slowly.",
+    417: "The request's Expect is unknown.",
     431: "The head of the request is too large.",
     500: "",
     501: "The request's Transfer-Encoding is unknown.",
+    505: "The request is not in HTTP/1.1.",
 }
 _NOT_HTTP = problems.plain(400)
+_COMPRESSED = problems.plain(415, "A body is taken without any Content-Encoding.")
 _TOO_LARGE = problems.plain(413, "The body may have at most 16777216 bytes.")
 
 
-def build(*, keys: bool) -> dict[str, Any]:
-    """The document, for a server that asks for `keys`, or for one that believes X-Name."""
-    spec = APISpec("JobEngine", __version__, "3.1.0", info={"description": _ABOUT})
+def build(*, keys: bool, base: str = "") -> dict[str, Any]:
+    """The document, for a server that asks for `keys`, or for one that believes X-Name.
+
+    `base` is what clients write before each path.
+    """
+    servers: dict[str, Any] = {"servers": [{"url": base}]} if base else {}
+    spec = APISpec("JobEngine", __version__, "3.1.0", info={"description": _ABOUT}, **servers)
     for name, schema in _schemas().items():
         spec.components.schema(name, schema)
     for header in (*fields.ALWAYS, *fields.COUNTED, fields.RETRY_AFTER, fields.CHALLENGE):
@@ -120,6 +127,7 @@ def _answers(operation: Operation, *, keys: bool) -> Iterator[tuple[str, Any]]:
         headers[problem.status] = counted + _own_headers(error)
     if operation.body is not None:
         found[413] = [_TOO_LARGE]
+        found[415] = [_COMPRESSED]
     for status, listed in found.items():
         yield str(status), _problems(listed, headers.get(status, counted))
     for status in _OF_HTTP:

@@ -145,6 +145,7 @@ OPERATIONS = (
         id="listJobs",
         method="get",
         path="/api/v1/jobs",
+        head=True,
         summary="List the jobs of a queue",
         description=(
             "Needs the right to read. In queue order, as a stream: no snapshot. With `limit` a "
@@ -209,6 +210,7 @@ OPERATIONS = (
         id="getJob",
         method="get",
         path="/api/v1/jobs/{uid}",
+        head=True,
         summary="Look at a job",
         description="Needs the right to read or to write.",
         answers=(Answer(200, "The job.", (Job,), {"created": _CREATED}),),

@@ -21,9 +21,11 @@ class Description:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def on_get(self, _req: Request, resp: Response) -> None:
+    def on_get(self, req: Request, resp: Response) -> None:
         """200 with the document, as the config asks for keys or not."""
-        resp.data = _document(keys=self._access.wants_keys)
+        resp.data = _document(keys=self._access.wants_keys, base=req.root_path)
+
+    on_head = on_get
 
 
 class DescriptionPage:
@@ -34,12 +36,14 @@ class DescriptionPage:
     def __init__(self, access: Access) -> None:
         self._access = access
 
-    def on_get(self, _req: Request, resp: Response) -> None:
+    def on_get(self, req: Request, resp: Response) -> None:
         """200 with the page."""
         resp.content_type = "text/html; charset=utf-8"
         resp.set_header("Content-Security-Policy", _POLICY)
         resp.set_header("Referrer-Policy", "no-referrer")
-        resp.data = _page(keys=self._access.wants_keys)
+        resp.data = _page(keys=self._access.wants_keys, base=req.root_path)
+
+    on_head = on_get
 
 
 class DescriptionStyle:
@@ -52,21 +56,23 @@ class DescriptionStyle:
         resp.content_type = "text/css; charset=utf-8"
         resp.data = _style()
 
+    on_head = on_get
+
 
 # Made at the first request: apispec and Jinja2 take longer to import than a start may.
 @cache
-def _document(*, keys: bool) -> bytes:
+def _document(*, keys: bool, base: str) -> bytes:
     from jobengine.api.description.document import build
 
-    return msgspec.json.encode(build(keys=keys))
+    return msgspec.json.encode(build(keys=keys, base=base))
 
 
 @cache
-def _page(*, keys: bool) -> bytes:
+def _page(*, keys: bool, base: str) -> bytes:
     from jobengine.api.description.document import build
     from jobengine.api.description.page import render
 
-    return render(build(keys=keys)).encode()
+    return render(build(keys=keys, base=base)).encode()
 
 
 @cache

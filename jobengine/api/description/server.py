@@ -9,7 +9,7 @@ from jobengine.api.description.operation import Answer, Operation, Parameter
 from jobengine.api.health import Health
 from jobengine.api.requests import AUDIT_LIMIT
 from jobengine.domain.audit import Entry
-from jobengine.domain.errors import Forbidden, Stopping, StoreFailed
+from jobengine.domain.errors import Forbidden, NotRunning, Stopping, StoreFailed
 from jobengine.domain.job import TIME_MAX
 
 _TAG = "Server"
@@ -31,6 +31,7 @@ OPERATIONS = (
         id="listAuditEntries",
         method="get",
         path="/api/v1/audit",
+        head=True,
         tag="Audit trail",
         summary="Read the audit trail",
         description="For admins. The newest entries first.",
@@ -71,6 +72,7 @@ OPERATIONS = (
         id="getMetrics",
         method="get",
         path="/metrics",
+        head=True,
         tag=_TAG,
         summary="Metrics for Prometheus",
         description="For the services under `metrics` in the config, and for admins.",
@@ -93,6 +95,7 @@ OPERATIONS = (
         id="getDescription",
         method="get",
         path="/api/v1/openapi.json",
+        head=True,
         tag=_TAG,
         summary="This description",
         parameters=(fields.service("shop", required=False),),
@@ -136,6 +139,7 @@ OPERATIONS = (
         errors=(
             Stopping("the server is shutting down"),
             StoreFailed("the database could not commit when it was last asked to"),
+            NotRunning("the thread 'duties' died; it is started again"),
         ),
         open=True,
         head=True,

@@ -1,7 +1,7 @@
 """What the background thread asks of a duty, and what the sweeps have in common."""
 
 from collections import Counter
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from sqlalchemy import Connection
 
@@ -25,11 +25,9 @@ class Duty(Protocol):
 
 
 class SweepDuty:
-    """A duty that applies time to the jobs of all queues."""
+    """A duty that applies time to the jobs of all queues, while the clock is to be trusted."""
 
     event: str
-    # A sweep that deletes waits while the clock is not to be trusted.
-    deletes: ClassVar[bool]
 
     def __init__(self, writer: Writer, queues: Queues, clock: Clock) -> None:
         self._writer = writer
@@ -43,7 +41,7 @@ class SweepDuty:
     def chunk(self) -> tuple[Counter[str], bool]:
         """See Duty."""
         now = self._clock.now()  # before the look at the clock: it may jump between the two
-        if self.deletes and not self._clock.steady():
+        if not self._clock.steady():
             return Counter(), False
         sweep = Sweep(lambda connection, tally: self.touch(connection, tally, now))
         counts = self._writer.submit(sweep)

@@ -13,7 +13,6 @@ class Expire(SweepDuty):
     """Deletes queued jobs whose timeout_time has passed."""
 
     event = "jobs expired"
-    deletes = True
 
     def touch(self, connection: Connection, tally: Tally, now: int) -> Counter[int]:
         """See SweepDuty."""

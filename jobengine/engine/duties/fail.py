@@ -39,6 +39,8 @@ class Fail:
     def chunk(self) -> tuple[Counter[str], bool]:
         """See Duty."""
         now = self._clock.now()
+        if not self._clock.steady():
+            return Counter(), False  # what is written as failed would be so for good
         if now < self._looked:
             self._due.clear()  # the clock was set back, and all that was noted with it
         self._looked = now

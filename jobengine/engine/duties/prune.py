@@ -13,7 +13,6 @@ class Prune(SweepDuty):
     """Deletes complete and failed jobs whose keep time has passed."""
 
     event = "jobs pruned"
-    deletes = True
 
     def touch(self, connection: Connection, tally: Tally, now: int) -> Counter[int]:
         """See SweepDuty."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from jobengine.domain.clock import Clock
+from jobengine.domain.clock import SETTLE_SECONDS, Clock
 from jobengine.domain.errors import Stopping
 from jobengine.engine.duties.duty import Duty
+from jobengine.threads import ServiceThread
 
 # Between two looks at whether there is something to do.
 _PERIOD_SECONDS = 1.0
@@ -40,17 +41,16 @@ class DutyRunner:
         self._clock = clock
         self._steady = True
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="duties", daemon=True)
+        self.thread = ServiceThread("duties", self._run)
 
     def start(self) -> None:
         """Begins to run them."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ends after the chunk in hand."""
         self._stop.set()
-        if self._thread.ident is not None:
-            self._thread.join()
+        self.thread.stop()
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
@@ -78,7 +78,11 @@ class DutyRunner:
     def _watch_clock(self) -> None:
         steady = self._clock.steady()
         if self._steady and not steady:
-            _log.warning("the clock jumped forward; nothing is deleted until that has lasted")
+            _log.warning(
+                "the clock jumped forward, or the server was stopped for a while: no job is failed "
+                "or deleted for good until that has lasted",
+                seconds=SETTLE_SECONDS,
+            )
         elif steady and not self._steady:
             _log.warning("the clock is trusted again")
         self._steady = steady

@@ -1,5 +1,6 @@
 """The check of a database of sealed contents: each is opened, and so authenticated."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, func, select
@@ -7,22 +8,23 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.domain.errors import CannotOpen, StoreFailed
 from jobengine.store.database import Database
-from jobengine.store.failures import original
+from jobengine.store.failures import or_bare, original
 from jobengine.store.findings import Findings, Tell
-from jobengine.store.migrate import has_tables
+from jobengine.store.migrate import has_tables, unfinished
 from jobengine.store.tables.models import job, queue
-from jobengine.store.tables.rows import BRIEF_COLUMNS, CONTENT_OF
+from jobengine.store.tables.rows import BARE_COLUMNS, BRIEF_COLUMNS, CONTENT_OF
 
 _WHAT = "checking"
 _CHUNK_JOBS = 1000
 
 _JOBS = select(func.count()).select_from(job)
 # No more of them than there was at first: a database of a version before can be checked, too.
-_FOLLOWING = (
-    select(job.c.id, job.c.uid, BRIEF_COLUMNS[-1])
+_FOLLOWING, _BARE_FOLLOWING = (
+    select(job.c.id, job.c.uid, columns[-1])
     .where(job.c.id > bindparam("after"))
     .order_by(job.c.id)
     .limit(bindparam("limit"))
+    for columns in (BRIEF_COLUMNS, BARE_COLUMNS)
 )
 _QUEUES = select(func.count()).select_from(queue)
 _ORPHANS = (
@@ -30,6 +32,7 @@ _ORPHANS = (
     .outerjoin(queue, queue.c.id == job.c.queue_id)
     .where(queue.c.id.is_(None))
 )
+_REVISIONS = "SELECT version_num FROM alembic_version"
 # What PostgreSQL itself knows to be broken: a restore that was cut off leaves such.
 _BROKEN = """
 SELECT 'the constraint ' || conname || ' is not validated' FROM pg_constraint
@@ -53,6 +56,7 @@ def check_sealed(database: Database, tell: Tell) -> Findings:
             found.queues = connection.execute(_QUEUES).scalar_one()
             there = connection.execute(_JOBS).scalar_one()
             found.damage += connection.exec_driver_sql(_BROKEN).scalars()
+            found.damage += unfinished(connection.exec_driver_sql(_REVISIONS).scalars())
             found.damage += (
                 f"the job of id {row.id} refers to a queue {row.queue_id} that is not there"
                 for row in connection.execute(_ORPHANS)
@@ -68,7 +72,7 @@ def _check_contents(database: Database, found: Findings, there: int, tell: Tell)
     after = 0
     while True:
         with database.readers.connect() as connection:
-            rows = connection.execute(_FOLLOWING, {"after": after, "limit": _CHUNK_JOBS}).all()
+            rows = _following(connection, after)
             for row in rows:
                 _check_content(database, connection, row, found)
         found.jobs += len(rows)
@@ -78,10 +82,23 @@ def _check_contents(database: Database, found: Findings, there: int, tell: Tell)
         after = rows[-1].id
 
 
+def _following(connection: Connection, after: int) -> Sequence[Any]:
+    binds = {"after": after, "limit": _CHUNK_JOBS}
+    return or_bare(
+        connection,
+        lambda: connection.execute(_FOLLOWING, binds).all(),
+        lambda: connection.execute(_BARE_FOLLOWING, binds).all(),
+    )
+
+
 def _check_content(database: Database, connection: Connection, row: Any, found: Findings) -> None:
     content = row.content
     if content is None:
-        content = connection.execute(CONTENT_OF, {"id": row.id}).scalar_one_or_none()
+        content = or_bare(
+            connection,
+            lambda: connection.execute(CONTENT_OF, {"id": row.id}).scalar_one_or_none(),
+            lambda: b"",  # which does not open
+        )
         if content is None:
             return  # deleted meanwhile, where a read does not see one state throughout
     try:

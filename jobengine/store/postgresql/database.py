@@ -14,34 +14,33 @@ from jobengine.config.settings import DatabaseUrl
 from jobengine.domain.clock import Clock, SteeredSource, SystemClock
 from jobengine.domain.errors import CannotOpen, InUse, StoreFailed
 from jobengine.store.contents import Contents
+from jobengine.store.damage import Damage
 from jobengine.store.database import ControlPlace, Peers, Use
-from jobengine.store.failures import original
+from jobengine.store.failures import FailureLog, original
+from jobengine.store.migrate import refuse_foreign
 from jobengine.store.postgresql.link import (
-    CHANNEL,
     Link,
     jobs_payload,
     measure,
     shared_payload,
-    take_alone,
-    take_shared,
 )
 from jobengine.store.postgresql.master_keys import Keys, key_rows
+from jobengine.store.postgresql.requirements import check_requirements, check_schema
+from jobengine.store.postgresql.scope import scope_of
 from jobengine.store.postgresql.sealed import SALT_BYTES, SealedContents
 from jobengine.store.postgresql.sessions import Sessions
 from jobengine.store.tables.audit import begin as begin_trail
 from jobengine.store.tables.models import job, master_key, queue
 from jobengine.store.tables.prepared import Prepared
+from jobengine.threads import ServiceThread
 
-_OLDEST_VERSION = 13
-# Keys of advisory locks, which are a database's own: any numbers that stay the same.
-_MIGRATING, _SHARED = 0x6A6F6200, 0x6A6F6201
 # A claim steps over the index entries of jobs that were claimed since the last vacuum.
 _VACUUM_SOON = (
     "ALTER TABLE job SET"
     " (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000)"
 )
 _NEWEST_KEY = select(func.max(master_key.c.id))
-_NOTIFY = Prepared(select(func.pg_notify(CHANNEL, bindparam("payload"))))
+_NOTIFY = Prepared(select(func.pg_notify(bindparam("channel"), bindparam("payload"))))
 
 _log = structlog.get_logger(component="store")
 
@@ -81,11 +80,12 @@ class PostgresDatabase:
         self.keys = Keys(secret, self.place)
         self._source = SteeredSource()
         self._token = secrets.token_hex(8)
+        self.damage = Damage()
         self._link: Link | None = None
+        self._failures = FailureLog("the keys of the contents could not be read")
         self._held: psycopg.Connection[Any] | None = None
         try:
-            if use is not Use.LOOK:
-                self._enter(alone=use is Use.ALONE)
+            self._enter(use)
             with self.readers.connect() as connection:
                 self._check(connection)
         except (SQLAlchemyError, psycopg.Error) as error:
@@ -104,13 +104,13 @@ class PostgresDatabase:
     def migrations_locked(self, connection: Connection) -> Iterator[None]:
         """See Database."""
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")  # a migration takes its time
-        connection.execute(select(func.pg_advisory_lock(_MIGRATING)))
+        connection.execute(select(func.pg_advisory_lock(self._scope.migrating)))
         connection.commit()
         try:
             yield
         finally:
             connection.rollback()
-            connection.execute(select(func.pg_advisory_unlock(_MIGRATING)))
+            connection.execute(select(func.pg_advisory_unlock(self._scope.migrating)))
             connection.commit()
 
     @contextmanager
@@ -136,7 +136,7 @@ class PostgresDatabase:
 
     def lock_shared(self, connection: Connection) -> None:
         """See Database."""
-        connection.execute(select(func.pg_advisory_xact_lock(_SHARED)))
+        connection.execute(select(func.pg_advisory_xact_lock(self._scope.shared)))
         self._notify(connection, shared_payload(self._token))
 
     def announce_jobs(self, connection: Connection, queue_ids: Collection[int]) -> None:
@@ -153,8 +153,16 @@ class PostgresDatabase:
     def watch(self, peers: Peers) -> None:
         """See Database."""
         hearing = _KeysToo(peers, self._learn_keys)
-        self._link = Link(self._sessions.connect, self._source, hearing, self._token)
+        connect = self._sessions.connect
+        self._link = Link(connect, self._source, hearing, self._token, self._scope)
         self._link.start()
+
+    def threads(self) -> list[ServiceThread]:
+        """The link's."""
+        return [] if self._link is None else [self._link.thread]
+
+    def check(self) -> None:
+        """Nothing to look at: who has lost the database learns it from its connections."""
 
     def sizes(self) -> dict[str, int]:
         """See Database."""
@@ -179,33 +187,32 @@ class PostgresDatabase:
 
         Raises CannotOpen where there is another.
         """
-        if self._held is None or not take_alone(self._held):
+        if self._held is None or not self._scope.wait_for(self._held, alone=True):
             raise CannotOpen(f"{self.place} is in use by a server: stop every server on it first")
 
-    def _enter(self, *, alone: bool) -> None:
-        """Sees that servers, and who wants to be alone, keep away from each other."""
-        connection = self._sessions.connect()
-        if not (take_alone if alone else take_shared)(connection):
-            connection.close()
+    def _enter(self, use: Use) -> None:
+        """Sees that it can be used, and that servers and who is alone keep away from each other."""
+        self._held = connection = self._sessions.connect()
+        writes = use is not Use.LOOK
+        check_requirements(connection, self._sessions.connect, self.place, writes=writes)
+        self._scope = scope_of(connection, self.place)
+        check_schema(connection, self.place, writes=writes)
+        # It holds the lock for as long as it is open; a server's link takes a share of its
+        # own, and again whenever it has to connect anew.
+        alone = use is Use.ALONE
+        if writes and not self._scope.wait_for(connection, alone=alone):
             raise InUse(
                 f"{self.place} is in use by a server: stop every server on it first"
                 if alone
                 else f"{self.place} is in use by another command: wait for its end"
             )
-        # It holds the lock for as long as it is open; a server's link takes a share of its
-        # own, and again whenever it has to connect anew.
-        self._held = connection
 
     def _notify(self, connection: Connection, payload: str) -> None:
-        with _NOTIFY.cursor(connection, {"payload": payload}):
+        with _NOTIFY.cursor(connection, {"channel": self._scope.channel, "payload": payload}):
             pass
 
     def _check(self, connection: Connection) -> None:
-        version = _driver_connection(connection).info.server_version // 10_000
-        if version < _OLDEST_VERSION:
-            raise CannotOpen(
-                f"{self.place} is PostgreSQL {version}: expected {_OLDEST_VERSION} or newer"
-            )
+        refuse_foreign(connection, self.place)
         measure(_driver_connection(connection), self._source)
         if connection.exec_driver_sql("SHOW fsync").scalar_one() == "off":
             _log.warning("the database has fsync off: what is acknowledged may be lost")
@@ -239,6 +246,7 @@ class PostgresDatabase:
             with self.writer.connect() as connection:
                 return self.keys.all(key_rows(connection))
         except (SQLAlchemyError, CannotOpen) as error:
+            self._failures.log(error)
             raise StoreFailed("the keys of the contents could not be read") from error
 
 

@@ -4,21 +4,19 @@ import re
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 import structlog
 
 from jobengine.domain.clock import SteeredSource
 from jobengine.store.database import Peers
+from jobengine.store.postgresql.scope import PUBLIC, Scope
+from jobengine.threads import ServiceThread
 
-CHANNEL = "jobengine"
 # A payload must be shorter than 8,000 bytes; one for so many queues says "any".
 _QUEUES_MAX = 300
 _JOBS, _SHARED, _ANY = "jobs", "shared", "*"
-# The keys of advisory locks: the leader holds one for as long as it is connected, and
-# every server a share of the other.
-_LEADER, _SERVING = 0x6A6F6202, 0x6A6F6203
 _PAYLOAD = re.compile(
     rf"(?P<token>\S+) (?P<kind>{_JOBS}|{_SHARED}) (?P<what>{re.escape(_ANY)}|[0-9]+(,[0-9]+)*)"
 )
@@ -41,21 +39,6 @@ def shared_payload(token: str) -> str:
     return f"{token} {_SHARED} {_ANY}"
 
 
-def take_shared(connection: "psycopg.Connection[Any]") -> bool:
-    """Holds the database as a server, with others; False where a command has it alone."""
-    return _took(connection, "SELECT pg_try_advisory_lock_shared(%s)", _SERVING)
-
-
-def take_alone(connection: "psycopg.Connection[Any]") -> bool:
-    """Holds the database alone; False where a server or a command has it."""
-    return _took(connection, "SELECT pg_try_advisory_lock(%s)", _SERVING)
-
-
-def _took(connection: "psycopg.Connection[Any]", statement: LiteralString, key: int) -> bool:
-    row = connection.execute(statement, (key,)).fetchone()
-    return row is not None and bool(row[0])
-
-
 def measure(connection: "psycopg.Connection[Any]", source: SteeredSource) -> None:
     """Steers the source by the database's clock."""
     sent = source.elapsed()
@@ -67,11 +50,6 @@ def measure(connection: "psycopg.Connection[Any]", source: SteeredSource) -> Non
 
 class _Refused(Exception):
     """The database is not to be served now."""
-
-
-def _share(connection: "psycopg.Connection[Any]") -> None:
-    if not take_shared(connection):
-        raise _Refused("another command has taken the database for itself")
 
 
 class Link:
@@ -87,23 +65,25 @@ class Link:
         source: SteeredSource,
         peers: Peers,
         token: str,
+        scope: Scope = PUBLIC,
     ) -> None:
         self._connect = connect
+        self._scope = scope
         self._source = source
         self._peers = peers
         self._token = token
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="link", daemon=True)
+        self.thread = ServiceThread("link", self._run)
         self.leads = False
 
     def start(self) -> None:
         """Begins to listen."""
-        self._thread.start()
+        self.thread.start()
 
     def stop(self) -> None:
         """Ends, and lets another server lead."""
         self._stopping.set()
-        self._thread.join()
+        self.thread.stop()
 
     def _run(self) -> None:
         down = False
@@ -112,8 +92,8 @@ class Link:
                 if down:
                     self._look_at_everything()
                 with self._connect() as connection:
-                    _share(connection)
-                    connection.execute(f"LISTEN {CHANNEL}")
+                    self._share(connection)
+                    connection.execute(f"LISTEN {self._scope.channel}")
                     if down:
                         _log.warning("the link to the database is up again")
                     down = False
@@ -146,8 +126,12 @@ class Link:
             for notice in connection.notifies(timeout=_PERIOD_SECONDS / 4):
                 self._hear(notice.payload)
 
+    def _share(self, connection: "psycopg.Connection[Any]") -> None:
+        if not self._scope.take_shared(connection):
+            raise _Refused("another command has taken the database for itself")
+
     def _stand(self, connection: "psycopg.Connection[Any]") -> None:
-        self.leads = _took(connection, "SELECT pg_try_advisory_lock(%s)", _LEADER)
+        self.leads = self._scope.lead(connection)
         if self.leads:
             _log.info("the background duties are this server's")
 

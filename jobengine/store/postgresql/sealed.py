@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from jobengine.domain.errors import StoreFailed
+from jobengine.domain.errors import ContentDamaged
 from jobengine.domain.uids import uid_text
 
 SALT_BYTES = 16
@@ -77,7 +77,7 @@ class SealedContents:
             authenticated = sealed[: _KEY_ID.size] + uid
             return self._cipher(key_id, uid).decrypt(nonce, sealed[_HEAD_BYTES:], authenticated)
         except (InvalidTag, KeyError, ValueError, struct.error) as error:
-            raise StoreFailed(
+            raise ContentDamaged(
                 f"the content of the job {uid_text(uid)} is damaged, or sealed with another SECRET"
             ) from error
 
@@ -96,7 +96,7 @@ class SealedContents:
         """Whether the canary was sealed with one of the keys."""
         try:
             return self.open(_CANARY_UID, canary) == _CANARY
-        except StoreFailed:
+        except ContentDamaged:
             return False
 
     def wrap(self, key_id: int, key: bytes) -> bytes:
@@ -104,7 +104,7 @@ class SealedContents:
         return self.seal(_uid_of(key_id), key)
 
     def unwrap(self, key_id: int, wrapped: bytes) -> bytes:
-        """The master key of that id. Raises StoreFailed where none of the keys sealed it."""
+        """The master key of that id. Raises ContentDamaged where none of the keys sealed it."""
         return self.open(_uid_of(key_id), wrapped)
 
     def _cipher(self, key_id: int, uid: bytes) -> AESGCM:

@@ -19,6 +19,7 @@ _NETWORK = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
     "application_name": "jobengine",
+    "client_encoding": "utf8",  # whatever the URL, the environment or the database says
 }
 # The database notices, too, when a server's machine is gone, and lets go of its locks.
 _SESSION_SETTINGS = (

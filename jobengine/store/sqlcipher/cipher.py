@@ -16,7 +16,7 @@ from urllib.parse import quote
 import structlog
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, reason
 from jobengine.store.secret_forms import OLD_FORM, forms
 from jobengine.store.sqlcipher.files import beside, log_bytes
 from jobengine.store.sqlcipher.first_page import (
@@ -28,6 +28,7 @@ from jobengine.store.sqlcipher.first_page import (
 )
 
 _PLAIN_HEADER = b"SQLite format 3\x00"
+HEAD_BYTES = len(_PLAIN_HEADER)
 # SQLCipher 4's default (https://www.zetetic.net/sqlcipher/sqlcipher-api/#kdf_iter).
 _KDF_ITERATIONS = 256_000
 # How long a connection waits for a lock that another holds: only a checkpoint and a
@@ -145,7 +146,7 @@ class CipherFile:
         except FileNotFoundError:
             head = b""
         except OSError as error:
-            raise CannotOpen(f"{self.path} cannot be read: {error.strerror}") from error
+            raise CannotOpen(f"{self.path} cannot be read: {reason(error)}") from error
         if head == _PLAIN_HEADER:
             raise CannotOpen(
                 f"{self.path} is a plain, unencrypted SQLite database: JobEngine opens "
@@ -184,8 +185,11 @@ def _key(secret: bytes, salt: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha512", secret, salt, _KDF_ITERATIONS, KEY_BYTES)
 
 
-def assert_encrypted(path: Path) -> None:
-    """Raises CannotOpen where the file begins as an unencrypted database does."""
-    with path.open("rb") as file:
-        if file.read(len(_PLAIN_HEADER)) == _PLAIN_HEADER:
-            raise CannotOpen(f"{path} was not encrypted: this build of SQLCipher is broken")
+def assert_encrypted(path: Path, head: bytes) -> None:
+    """Raises CannotOpen where the first HEAD_BYTES of the file are an unencrypted database's.
+
+    They are the caller's to read: to close a descriptor on a file drops the locks that this
+    process's connections hold on it.
+    """
+    if head == _PLAIN_HEADER:
+        raise CannotOpen(f"{path} was not encrypted: this build of SQLCipher is broken")

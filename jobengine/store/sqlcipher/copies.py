@@ -7,15 +7,17 @@ written that is not.
 
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sqlcipher3 import dbapi2 as sqlcipher
 
-from jobengine.domain.errors import CannotOpen, ConfigRefused
+from jobengine.domain.errors import CannotOpen, ConfigRefused, reason
+from jobengine.store.failures import cause
 from jobengine.store.findings import Findings, Tell
-from jobengine.store.migrate import knows
+from jobengine.store.migrate import knows, refuse_unfinished
 from jobengine.store.secret_forms import forms
-from jobengine.store.sqlcipher.cipher import CipherFile, assert_encrypted
+from jobengine.store.sqlcipher.cipher import HEAD_BYTES, CipherFile, assert_encrypted
+from jobengine.store.sqlcipher.epoch import begin_epoch, refuse_foreign_log
 from jobengine.store.sqlcipher.files import (
     beside,
     log_bytes,
@@ -23,8 +25,8 @@ from jobengine.store.sqlcipher.files import (
     replace_database,
     sync_directory,
 )
-from jobengine.store.sqlcipher.integrity import check, counts
-from jobengine.store.sqlcipher.lock import StoreLock, settle
+from jobengine.store.sqlcipher.integrity import check, counts, revisions
+from jobengine.store.sqlcipher.lock import StoreLock, note_beside, settle
 from jobengine.store.sqlcipher.wal import damage_of_log
 
 # Pages copied at once, a mebibyte: how often it is told how far it is.
@@ -78,7 +80,7 @@ def rekey(database: Path, secret: bytes, new_secret: bytes, tell: Tell) -> Findi
     with StoreLock(database), partial(database) as copy:
         if _is_under(database, secret, new_secret):
             return None
-        file = CipherFile(database, secret)
+        file = existing(database, secret)
         _empty_log(file, tell)
         found = _copy(file, CipherFile(copy.path, new_secret), tell, at_rest=True)
         copy.become()
@@ -96,11 +98,13 @@ def _copy(source: CipherFile, target: CipherFile, tell: Tell, *, at_rest: bool =
                 pages=_STEP_PAGES,
                 progress=lambda _, left, pages: tell("copying", pages - left, pages),
             )
+            _refuse_unfinished(there, source.path)
+            begin_epoch(here)
             expected = counts(there)
     except (sqlcipher.Error, MemoryError) as error:
-        reason = error or "a page cannot be read: see `jobengine verify`"
-        raise CannotOpen(f"{source.path} cannot be copied: {reason}") from error
-    assert_encrypted(target.path)
+        raise CannotOpen(f"{source.path} cannot be copied: {cause(error)}") from error
+    with target.path.open("rb") as copy:  # which no connection has open any more
+        assert_encrypted(target.path, copy.read(HEAD_BYTES))
     found = check(target, tell)
     found.refuse("the copy is damaged, and was thrown away")
     if (found.jobs, found.queues) != expected:
@@ -109,11 +113,12 @@ def _copy(source: CipherFile, target: CipherFile, tell: Tell, *, at_rest: bool =
 
 
 def existing(path: Path, secret: bytes) -> CipherFile:
-    """A database that is there. Raises CannotOpen."""
+    """A database that is there, with a log of its own if any. Raises CannotOpen."""
     _refuse_missing(path)
     file = CipherFile(path, secret)
     if file.is_new:
         raise CannotOpen(f"{path} is empty: it was cut off while it was made")
+    refuse_foreign_log(file, note_beside(path))
     return file
 
 
@@ -124,7 +129,7 @@ def _refuse_missing(path: Path) -> None:
     except FileNotFoundError:
         raise CannotOpen(f"{path} is not there") from None
     except OSError as error:
-        raise CannotOpen(f"{path} cannot be read: {error.strerror}") from error
+        raise CannotOpen(f"{path} cannot be read: {reason(error)}") from error
     if empty:
         raise CannotOpen(f"{path} is empty")
 
@@ -145,10 +150,16 @@ def _are_one(path: Path, other: Path) -> bool:
         return False
 
 
+def _refuse_unfinished(connection: Any, path: Path) -> None:
+    for revision in revisions(connection):
+        refuse_unfinished(str(path), revision)
+
+
 def _refuse_newer(file: CipherFile) -> None:
     with file.snapshot() as connection:
-        revisions = connection.execute("SELECT version_num FROM alembic_version").fetchall()
-    for (revision,) in revisions:
+        _refuse_unfinished(connection, file.path)
+        found = revisions(connection)
+    for revision in found:
         if not knows(revision):
             raise CannotOpen(f"{file.path} has schema {revision}: a newer JobEngine wrote it")
 
@@ -183,8 +194,7 @@ def _empty_log(file: CipherFile, tell: Tell) -> None:
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except (sqlcipher.Error, MemoryError) as error:
-        reason = error or "a page cannot be read: see `jobengine verify`"
-        raise CannotOpen(f"{file.path}: its log cannot be emptied: {reason}") from error
+        raise CannotOpen(f"{file.path}: its log cannot be emptied: {cause(error)}") from error
     if beside(file.path, "-wal").exists():  # the last to close a database takes it away
         raise CannotOpen(f"{file.path} is open in another process, such as a backup")
     sync_directory(file.path)

@@ -12,12 +12,17 @@ from sqlalchemy.pool import QueuePool, StaticPool
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.domain.clock import Clock, SystemClock
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, reason
 from jobengine.store.contents import Contents, Plain
+from jobengine.store.damage import Damage
 from jobengine.store.database import ControlPlace, Peers, Use
-from jobengine.store.sqlcipher.cipher import CipherFile, assert_encrypted
-from jobengine.store.sqlcipher.files import beside
-from jobengine.store.sqlcipher.lock import StoreLock, settle
+from jobengine.store.failures import cause
+from jobengine.store.sqlcipher.cipher import HEAD_BYTES, CipherFile, assert_encrypted
+from jobengine.store.sqlcipher.epoch import begin_epoch, note_on_log, refuse_foreign_log
+from jobengine.store.sqlcipher.files import beside, log_bytes
+from jobengine.store.sqlcipher.lock import StoreLock, note_beside, settle
+from jobengine.store.sqlcipher.watch import Watch
+from jobengine.threads import ServiceThread
 
 # What the key of the socket for commands is made for, from the key of the file.
 _CONTROL = b"jobengine control"
@@ -49,8 +54,10 @@ class SqlcipherFile:
         self.kind = "SQLCipher, one encrypted file"
         self.place = str(path)
         self.contents: Contents = Plain()
+        self.damage = Damage()
+        self._looks = use is Use.LOOK
         self._lock = self._take_lock(use)
-        self._writes = use is not Use.LOOK
+        self._watch: Watch | None = None  # there once the file is
         self._kept: Any = None
         try:
             self._open(secret)
@@ -76,6 +83,7 @@ class SqlcipherFile:
     def _open(self, secret: bytes) -> None:
         self._file = CipherFile(self.path, secret)
         self.is_new = self._file.is_new
+        refuse_foreign_log(self._file, self._lock.note if self._lock else note_beside(self.path))
         self.control: ControlPlace | None = ControlPlace(
             beside(self.path, ".sock"), self._file.key_for(_CONTROL)
         )
@@ -84,7 +92,7 @@ class SqlcipherFile:
         # connections that write or checkpoint.
         self.writer = self._engine(self._open_writer, poolclass=StaticPool)
         # IMMEDIATE takes the write lock at once: no read turns stale before its write.
-        event.listen(self.writer, "begin", lambda c: c.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(self.writer, "begin", self._begin_write)
         # The connections that cannot write. One snapshot for all that a reader reads
         # before it gives its connection back.
         self.readers = self._engine(
@@ -98,11 +106,15 @@ class SqlcipherFile:
         A log that cannot be emptied stays beside the file, which is logged; the next
         start finds it.
         """
+        moved = self._watch is not None and self._watch.ends_moved()
         self.readers.dispose()
-        if self._kept is not None:
+        if self._kept is not None:  # it was served
             self._kept.close()
-        if self._writes:
-            self._empty_log()
+            if not moved:
+                self._empty_log()
+        # Where the file was moved, SQLite leaves it and the log as they are; where the log was
+        # removed, it has the file take in what the server still knew of it.
+        self.writer.dispose()
         self._let_go()
 
     def _empty_log(self) -> None:
@@ -116,7 +128,6 @@ class SqlcipherFile:
             connection.close()
         except (SQLAlchemyError, sqlcipher.Error, CannotOpen):
             _log.exception("the log could not be emptied into the database; it is kept")
-        self.writer.dispose()
 
     def clock(self) -> Clock:
         """The machine's."""
@@ -148,20 +159,48 @@ class SqlcipherFile:
             driver.execute("PRAGMA foreign_keys = ON")
 
     def prepare(self, connection: Connection) -> None:
-        """Has the file take in the log that it was found with, and keeps a connection to it.
+        """Has the file take in the log that it was found with, and begins a log of its own.
 
         A log that is read after a sync failed may be in the system's memory alone, so that
         what is synced behind it would not survive a crash: in the file it is written anew. And
         where the writer's connection was the last one, the next would read the log like that,
-        with commits in it that were told as failed.
+        with commits in it that were told as failed; so a connection is kept.
+
+        Raises CannotOpen where the file cannot be written.
         """
         connection.rollback()  # no checkpoint is made inside a transaction
         driver: Any = connection.connection.driver_connection
+        if log_bytes(self.path):  # a checkpoint of none would give the next one no random salt
+            self._checkpoint(driver)
         try:
-            driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            self._begin_log(driver)
+        except sqlcipher.Error as error:
+            raise CannotOpen(f"{self.path} cannot be written: {cause(error)}") from error
+        except OSError as error:
+            raise CannotOpen(
+                f"{beside(self.path, '.lock')} cannot be written: {reason(error)}"
+            ) from error
+        self._kept = self._kept or self._open_reader()
+
+    def _begin_log(self, driver: Any) -> None:
+        """Begins an epoch, which is in the file before the log is noted to be of it."""
+        assert self._lock is not None  # noqa: S101  the writer's connection is there
+        assert self._watch is not None  # noqa: S101  likewise
+        self._lock.note = ""
+        epoch = begin_epoch(driver)
+        note = note_on_log(self.path, epoch)
+        self._watch.begin_log()
+        if self._checkpoint(driver):
+            self._lock.note = note
+
+    def _checkpoint(self, driver: Any) -> bool:
+        """Empties the log into the file; whether all of it is there now."""
+        try:
+            (busy, *_), *_ = driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except sqlcipher.Error:
             _log.exception("the log could not be emptied into the database; it is kept")
-        self._kept = self._kept or self._open_reader()
+            return False
+        return not busy
 
     def lock_shared(self, _connection: Connection) -> None:
         """Nothing to do: there is no other server."""
@@ -174,6 +213,15 @@ class SqlcipherFile:
 
     def watch(self, _peers: Peers) -> None:
         """Nothing to do: there is nothing to hear."""
+
+    def threads(self) -> list[ServiceThread]:
+        """None: there are no other servers to follow."""
+        return []
+
+    def check(self) -> None:
+        """See Database."""
+        if self._watch is not None:
+            self._watch.look()
 
     def sizes(self) -> dict[str, int]:
         """See Database."""
@@ -194,21 +242,33 @@ class SqlcipherFile:
             **pool,
         )
 
+    def _begin_write(self, connection: Connection) -> None:
+        self.check()
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     def _open_writer(self) -> Any:
-        self.path.touch(mode=0o600)  # the -wal and -shm inherit its mode
-        connection = self._file.connect()
+        assert self._lock is not None  # noqa: S101  who only looks has no writer
+        held = self._lock.hold()
+        self._watch = self._watch or Watch(self.path, held.identity)
+        connection = self._connect()
         # WAL with FULL fsyncs the log at each commit: what is acknowledged is on disk.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{_WRITER_CACHE_KIB}")
         connection.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES}")
-        assert_encrypted(self.path)
+        assert_encrypted(self.path, held.head(HEAD_BYTES))
         return connection
 
     def _open_reader(self) -> Any:
-        connection = self._file.connect() if self._writes else self._file.connect_to_look()
+        connection = self._file.connect_to_look() if self._looks else self._connect()
         connection.execute("PRAGMA query_only = ON")
         connection.execute(f"PRAGMA cache_size = -{_READER_CACHE_KIB}")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
         return connection
+
+    def _connect(self) -> Any:
+        """A connection, which is never to files that were put where the server's own were."""
+        if self._watch is not None:
+            self._watch.look_now()
+        return self._file.connect()

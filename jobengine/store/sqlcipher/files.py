@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,7 +10,7 @@ from glob import escape
 from itertools import count
 from pathlib import Path
 
-from jobengine.domain.errors import CannotOpen
+from jobengine.domain.errors import CannotOpen, reason
 
 # A database that is complete and checked, and takes the place of the other one next.
 _RESTORED, _REPLACED = ".restored-", ".replaced-"
@@ -28,6 +29,17 @@ def log_bytes(path: Path) -> int:
         return 0
 
 
+def give_to_owner_of(model: Path, fd: int) -> None:
+    """Gives a file that root has made to the owner and the group of another, or of a folder.
+
+    Else a service that does not run as root could not open what an administrator's command
+    has made for it.
+    """
+    if os.geteuid() == 0:
+        like = model.stat()
+        os.fchown(fd, like.st_uid, like.st_gid)
+
+
 class Partial:
     """`<destination>.partial`: what is to become a file, once it is complete.
 
@@ -44,10 +56,15 @@ class Partial:
             os.fchmod(self._fd, 0o600)
             os.ftruncate(self._fd, 0)
         except OSError as error:
-            raise CannotOpen(f"{self.path} cannot be written: {error.strerror}") from error
+            raise CannotOpen(f"{self.path} cannot be written: {reason(error)}") from error
 
     def become(self, name: Path | None = None) -> None:
-        """Makes it the destination, or the file of a name beside it, on disk and for good."""
+        """Makes it the destination, or the file of a name beside it, on disk and for good.
+
+        It gets the owner, group and mode of what it replaces. Raises CannotOpen where this
+        process may not give them, and OSError.
+        """
+        self._become_like(self.destination)
         _sync(self._fd)
         self.path.replace(name or self.destination)
         sync_directory(self.destination)
@@ -58,17 +75,38 @@ class Partial:
             self.path.unlink()
         os.close(self._fd)
 
+    def _become_like(self, replaced: Path) -> None:
+        try:
+            like = replaced.stat()
+        except FileNotFoundError:
+            give_to_owner_of(replaced.parent, self._fd)
+            return
+        made = os.fstat(self._fd)
+        if (made.st_uid, made.st_gid) != (like.st_uid, like.st_gid):
+            try:
+                os.fchown(self._fd, like.st_uid, like.st_gid)
+            except OSError as error:
+                raise CannotOpen(
+                    f"{replaced} belongs to user {like.st_uid}, group {like.st_gid}, and what "
+                    f"replaces it cannot be given to them: {reason(error)}; run this as that "
+                    "user or as root"
+                ) from error
+        os.fchmod(self._fd, stat.S_IMODE(like.st_mode))
+
     def _taken(self) -> int:
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(self.path, flags, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
+            except BlockingIOError as error:
                 os.close(fd)
                 raise CannotOpen(
                     f"{self.path} is being written by another command: wait for its end"
                 ) from error
+            except OSError as error:
+                os.close(fd)
+                raise CannotOpen(f"{self.path} cannot be locked: {reason(error)}") from error
             if self._is_at(fd):
                 return fd
             os.close(fd)  # it became the destination of another before it was ours
@@ -90,7 +128,7 @@ def partial(destination: Path) -> Iterator[Partial]:
     try:
         yield made
     except OSError as error:
-        raise CannotOpen(f"{destination} cannot be written: {error.strerror}") from error
+        raise CannotOpen(f"{destination} cannot be written: {reason(error)}") from error
     finally:
         made.close()
 

@@ -8,6 +8,7 @@ from typing import Any
 from sqlcipher3 import dbapi2 as sqlcipher
 
 from jobengine.store.findings import Findings, Tell
+from jobengine.store.migrate import unfinished
 from jobengine.store.sqlcipher.cipher import CipherFile
 from jobengine.store.sqlcipher.wal import damage_of_log, pages_in_log
 
@@ -43,6 +44,7 @@ def _check(path: Path, connection: Any, found: Findings, tell: Tell) -> None:
             return  # what follows would meet the same, and say it less clearly
     tell(_WHAT, _STEPS - 1, _STEPS)
     found.jobs, found.queues = counts(connection)
+    found.damage += unfinished(revisions(connection))
     tell(_WHAT, _STEPS, _STEPS)
 
 
@@ -53,6 +55,11 @@ def counts(connection: Any) -> tuple[int, int]:
         for table in _TABLES
     )
     return jobs, queues
+
+
+def revisions(connection: Any) -> list[str]:
+    """The revision of its schema, or what stands there instead. Raises as `counts` does."""
+    return [row[0] for row in connection.execute("SELECT version_num FROM alembic_version")]
 
 
 def _pages(path: Path, connection: Any) -> list[str]:

@@ -11,9 +11,11 @@ from typing import NamedTuple
 import msgspec
 from sqlalchemy import Connection, bindparam, select, update
 
+from jobengine.store.failures import or_bare
 from jobengine.store.tables.models import COMPLETE, FAILED, INPROGRESS, QUEUED, job
 from jobengine.store.tables.prepared import Prepared, PreparedList
 from jobengine.store.tables.rows import (
+    BARE_COLUMNS,
     HISTORY_COLUMNS,
     JOB_COLUMNS,
     Passed,
@@ -26,6 +28,7 @@ STEPS_MAX = 50
 
 _COLUMNS = (job.c.id, job.c.state, job.c.created, job.c.last_updated, job.c.since, *HISTORY_COLUMNS)
 OF_UID = select(*JOB_COLUMNS, *HISTORY_COLUMNS).where(job.c.uid == bindparam("uid"))
+_BARE_OF_UID = select(*BARE_COLUMNS, *HISTORY_COLUMNS).where(job.c.uid == bindparam("uid"))
 _OF_IDS = PreparedList(lambda ids: select(*_COLUMNS).where(job.c.id.in_(ids)))
 _KEEP = Prepared(
     update(job)
@@ -105,7 +108,11 @@ def keep(connection: Connection, jobs: Mapping[int, Sequence[Passed]]) -> int:
 
 def with_history(connection: Connection, uid: bytes) -> tuple[Stored, History] | None:
     """A job and what happened to it, of one instant; None where there is no such job."""
-    row = connection.execute(OF_UID, {"uid": uid}).one_or_none()
+    row = or_bare(
+        connection,
+        lambda: connection.execute(OF_UID, {"uid": uid}).one_or_none(),
+        lambda: connection.execute(_BARE_OF_UID, {"uid": uid}).one_or_none(),
+    )
     if row is None:
         return None
     lies, kept = stored(row[: len(JOB_COLUMNS)]), row[len(JOB_COLUMNS) :]

@@ -196,20 +196,13 @@ def pause(connection: Connection, queue_id: int, *, paused: bool) -> None:
     connection.execute(update(queue).where(queue.c.id == queue_id).values(paused=paused))
 
 
-def present(connection: Connection, name: str) -> Queue:
-    """A queue that is there."""
-    row = find(connection, name)
-    if row is None:
-        raise LookupError(name)
-    return _queue(row)
-
-
 def present_queues(connection: Connection) -> list[Queue]:
     """The queues that there are, but for those that are removed."""
-    return [_queue(row) for row in _present(connection).values()]
+    return [queue_of(row) for row in _present(connection).values()]
 
 
-def _queue(row: Row[Any]) -> Queue:
+def queue_of(row: Row[Any]) -> Queue:
+    """The queue in a row of the table."""
     return Queue(
         row.id,
         row.name,

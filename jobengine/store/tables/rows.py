@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from sqlalchemy import bindparam, case, func, literal_column, select
+from sqlalchemy import bindparam, case, func, literal_column, null, select
 
 from jobengine.domain.job import Changes, Job, Standing, State, aged, claimed_at, updated
 from jobengine.domain.queue import Queue
@@ -35,6 +35,8 @@ BRIEF_COLUMNS = (
         "content"
     ),
 )
+# As those two, without the content: one that is damaged fails whatever reads it.
+BARE_COLUMNS = (*JOB_COLUMNS[:-1], null().label("content"))
 
 # What is kept of a job beside that, for people.
 HISTORY_COLUMNS = (
@@ -46,11 +48,12 @@ HISTORY_COLUMNS = (
     job.c.earlier,
 )
 # The jobs that follow an id, as they lie in the table, and the content that one of them lacks.
-FOLLOWING = (
-    select(*BRIEF_COLUMNS[:-1], *HISTORY_COLUMNS, job.c.trace, BRIEF_COLUMNS[-1])
+FOLLOWING, BARE_FOLLOWING = (
+    select(*columns[:-1], *HISTORY_COLUMNS, job.c.trace, columns[-1])
     .where(job.c.id > bindparam("after"))
     .order_by(job.c.id)
     .limit(bindparam("limit"))
+    for columns in (BRIEF_COLUMNS, BARE_COLUMNS)
 )
 CONTENT_OF = select(job.c.content).where(job.c.id == bindparam("id"))
 

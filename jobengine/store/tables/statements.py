@@ -4,6 +4,7 @@ Written once for SQLite and PostgreSQL: `with_for_update` renders nothing on
 SQLite, where BEGIN IMMEDIATE already holds the lock.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -31,7 +32,7 @@ from jobengine.store.tables.models import (
     queue,
 )
 from jobengine.store.tables.prepared import Prepared, PreparedList
-from jobengine.store.tables.rows import BRIEF_COLUMNS
+from jobengine.store.tables.rows import BARE_COLUMNS, BRIEF_COLUMNS
 
 _now = bindparam("now", type_=BigInteger)
 # `+ 0`, or SQLite would plan the statement anew at each execution, for the value of the limit:
@@ -72,30 +73,42 @@ INSERT_MANY = Prepared(
     order=_FLAT,
 )
 
+
 # The head of a queue, locked, in queue order: what claims are dealt from.
-HEAD = Prepared(
-    select(*BRIEF_COLUMNS)
-    .where(
-        job.c.queue_id == bindparam("of_queue"),
-        in_state(QUEUED),
-        job.c.timeout_time >= _now,
-        # Asked here and not of the Queue: another server may have paused it a moment ago.
-        ~exists(queue.c.id).where(queue.c.id == bindparam("of_queue"), queue.c.paused),
+def _head(columns: Sequence[Any]) -> Prepared:
+    return Prepared(
+        select(*columns)
+        .where(
+            job.c.queue_id == bindparam("of_queue"),
+            in_state(QUEUED),
+            job.c.timeout_time >= _now,
+            # Asked here and not of the Queue: another server may have paused or deleted it now.
+            ~exists(queue.c.id).where(
+                queue.c.id == bindparam("of_queue"), queue.c.paused | queue.c.removed.is_not(None)
+            ),
+        )
+        .order_by(job.c.priority.desc(), job.c.id)
+        .limit(LIMIT)
+        .with_for_update(skip_locked=True, of=job)
     )
-    .order_by(job.c.priority.desc(), job.c.id)
-    .limit(LIMIT)
-    .with_for_update(skip_locked=True, of=job)
-)
+
+
+HEAD, BARE_HEAD = _head(BRIEF_COLUMNS), _head(BARE_COLUMNS)
+
 
 # The jobs that updates and deletes touch, locked, as they lie in the table.
-TOUCHED = PreparedList(
-    lambda uids: (
-        select(*BRIEF_COLUMNS)
-        .where(job.c.uid.in_(uids))
-        .order_by(job.c.uid)  # one order for all, so that two batches cannot deadlock
-        .with_for_update()
+def _touched(columns: Sequence[Any]) -> PreparedList:
+    return PreparedList(
+        lambda uids: (
+            select(*columns)
+            .where(job.c.uid.in_(uids))
+            .order_by(job.c.uid)  # one order for all, so that two batches cannot deadlock
+            .with_for_update()
+        )
     )
-)
+
+
+TOUCHED, BARE_TOUCHED = _touched(BRIEF_COLUMNS), _touched(BARE_COLUMNS)
 
 # A content that was too long to be read with its job, and how many bytes it has.
 CONTENT_SIZE = Prepared(select(func.length(job.c.content)).where(job.c.id == bindparam("job_id")))

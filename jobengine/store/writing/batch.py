@@ -70,6 +70,7 @@ class Batch:
         undone, and run again by `run_each`.
         """
         self.tally.clear()
+        operations = [o for o in operations if o.permitted()]
         fed = self._write_jobs(operations)
         waiters = [claim for queue_id in {*fed, *woken} for claim in self._waiting(queue_id)]
         claims = [o for o in operations if isinstance(o, Claim)]
@@ -91,6 +92,7 @@ class Batch:
         self.tally.clear()
         work, together = self._work, Tally()
         alone = Batch(work.connection, work.contents, work.now)
+        work.careful = alone._work.careful = True
         for group in _groups(operations):
             savepoint = work.connection.begin_nested()
             try:

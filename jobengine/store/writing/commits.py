@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from jobengine.domain.clock import Clock
 from jobengine.domain.errors import OutcomeUnknown
 from jobengine.store.database import Database
-from jobengine.store.failures import DEADLOCKS, LOCK_TIMEOUT, may_be_done, sqlstate
+from jobengine.store.failures import DEADLOCKS, concerns_all, may_be_done, sqlstate
 from jobengine.store.writing.batch import Batch
 from jobengine.store.writing.load import WriterLoad
 from jobengine.store.writing.operations import Operation
@@ -60,11 +60,13 @@ class Commits:
             try:
                 self._attempt(run, operations, woken, again=attempt > 0)
             except _StatementFailed as failed:
-                state = sqlstate(failed.__cause__)
-                if state == LOCK_TIMEOUT or run is Batch.run_each:
+                error = failed.__cause__ or failed
+                self._database.damage.note(error)
+                state = sqlstate(error)
+                if run is Batch.run_each or (concerns_all(error) and not failed.lost):
                     raise
-                error = type(failed.__cause__).__name__
-                _log.warning("a batch failed and is run again", error=error, sqlstate=state)
+                name = type(error).__name__
+                _log.warning("a batch failed and is run again", error=name, sqlstate=state)
                 if failed.lost:
                     self.renew()
                 elif state not in DEADLOCKS:

@@ -6,6 +6,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from sqlalchemy import Connection
 
+from jobengine.domain.errors import JobEngineError
 from jobengine.domain.job import Changes, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.tables.tally import Tally
@@ -16,14 +17,33 @@ T = TypeVar("T")
 ANSWER_BYTES_MAX = 16 * 1024 * 1024
 
 
+# Raises the JobEngineError of a caller who may no longer do what it was let in for.
+Permit = Callable[[], None]
+
+
 class Operation(Generic[T]):
     """Something for the writer to do. It settles or refuses it, as often as it has to try."""
 
-    __slots__ = ("_error", "_outcome")
+    __slots__ = ("_error", "_outcome", "_permit")
 
-    def __init__(self) -> None:
+    def __init__(self, permit: Permit | None = None) -> None:
         self._error: Exception | None = None
         self._outcome: T | None = None
+        self._permit = permit
+
+    def permitted(self) -> bool:
+        """Whether its caller may still have it done; where not, it is refused.
+
+        The writer asks before each batch that it is to be part of.
+        """
+        if self._permit is None:
+            return True
+        try:
+            self._permit()
+        except JobEngineError as error:
+            self.refuse(error)
+            return False
+        return True
 
     def settle(self, outcome: T) -> None:
         """Notes what it came to, should the batch be committed."""
@@ -65,9 +85,15 @@ class Create(Operation[None]):
     __slots__ = ("by", "jobs", "queue", "trace")
 
     def __init__(
-        self, queue: Queue, jobs: Sequence[NewJob], by: str = "", trace: str | None = None
+        self,
+        queue: Queue,
+        jobs: Sequence[NewJob],
+        by: str = "",
+        trace: str | None = None,
+        *,
+        permit: Permit | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(permit)
         self.queue = queue
         self.jobs = jobs
         self.by = by
@@ -84,9 +110,15 @@ class _Touch(Operation[T]):
     __slots__ = ("by", "expected", "queue", "uid")
 
     def __init__(
-        self, queue: Queue, uid: bytes, by: str = "", expected: State | None = None
+        self,
+        queue: Queue,
+        uid: bytes,
+        by: str = "",
+        expected: State | None = None,
+        *,
+        permit: Permit | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(permit)
         self.queue = queue
         self.uid = uid
         self.by = by
@@ -117,8 +149,9 @@ class Update(_Touch[Job]):
         answer: object | None = None,
         expected: State | None = None,
         edition: str = "",
+        permit: Permit | None = None,
     ) -> None:
-        super().__init__(queue, uid, by, expected)
+        super().__init__(queue, uid, by, expected, permit=permit)
         self.changes = changes
         self.answer = answer
         self.edition = edition
@@ -155,8 +188,9 @@ class Claim(Operation[list[Job]]):
         wait: float = 0,
         wanted: Callable[[], bool] = _always,
         traced: bool = False,
+        permit: Permit | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(permit)
         self.queue = queue
         self.count = count
         self.by = by
@@ -173,13 +207,23 @@ class Task(Operation[T]):
     It is refused where it raises NotFound or Conflict, which it may before it has written.
     """
 
-    __slots__ = ("of", "run")
+    __slots__ = ("of", "run", "then")
 
-    def __init__(self, run: Callable[[Connection], T], of: "Sequence[Operation[Any]]" = ()) -> None:
-        """What it writes is `of` other operations, submitted with it: all are done, or none."""
+    def __init__(
+        self,
+        run: Callable[[Connection], T],
+        of: "Sequence[Operation[Any]]" = (),
+        then: Callable[[T], None] | None = None,
+    ) -> None:
+        """What it writes is `of` other operations, submitted with it: all are done, or none.
+
+        The writer's thread calls `then` with the outcome once it is committed, before the next
+        batch and before the caller goes on; it must neither raise nor wait.
+        """
         super().__init__()
         self.run = run
         self.of = of
+        self.then = then
 
 
 class Sweep(Operation[T]):

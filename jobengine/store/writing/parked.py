@@ -33,7 +33,7 @@ class ParkedClaims:
 
     def takes(self, claim: Claim) -> bool:
         """Whether the claim is to wait: it found nothing, was not refused, and may."""
-        return claim.wait > 0 and not self._closed and not claim.refused and not claim.outcome()
+        return claim.wait > 0 and not self._closed and _unserved(claim)
 
     def add(self, claim: Claim, latch: Latch, now: float) -> None:
         """Parks a claim, until a job comes or its time is up."""
@@ -44,9 +44,13 @@ class ParkedClaims:
             self._next_look = look
 
     def waiting(self, queue_id: int) -> Sequence[Claim]:
-        """The claims that wait for a job in the queue and are still wanted, oldest first."""
+        """The claims that wait for a job in the queue, oldest first.
+
+        Not those that nobody wants, nor, refused here, those that are not permitted by now.
+        """
         self._asked.add(queue_id)
-        return [p.claim for p in self._by_queue.get(queue_id, ()) if p.claim.wanted()]
+        parked = self._by_queue.get(queue_id, ())
+        return [p.claim for p in parked if p.claim.wanted() and p.claim.permitted()]
 
     def waited_for(self, queue_ids: Collection[int] | None) -> set[int]:
         """Those of the queues (None: of all) that a claim waits for."""
@@ -54,9 +58,9 @@ class ParkedClaims:
         return set(every) if queue_ids is None else every & set(queue_ids)
 
     def release_served(self) -> None:
-        """Lets go of the claims that a batch has given jobs to, now that it is committed."""
+        """Lets go of the claims that a batch has served or refused, now that it is committed."""
         for queue_id in self._asked:
-            self._keep(queue_id, lambda parked: not parked.claim.outcome())
+            self._keep(queue_id, lambda parked: _unserved(parked.claim))
         self._asked.clear()
 
     def reset(self) -> None:
@@ -67,13 +71,21 @@ class ParkedClaims:
         self._asked.clear()
 
     def look(self, now: float) -> None:
-        """Lets go, with nothing, of the claims whose time is up or that nobody wants."""
+        """Lets go of the claims whose time is up or that nobody wants, and refuses others.
+
+        Those are the ones that are not permitted any more.
+        """
         if self._next_look is None or now < self._next_look:
             return
         for queue_id in list(self._by_queue):
-            self._keep(queue_id, lambda parked: parked.deadline > now and parked.claim.wanted())
+            self._keep(queue_id, lambda parked: _stays(parked, now))
         deadlines = [p.deadline for queue in self._by_queue.values() for p in queue]
         self._next_look = min([*deadlines, now + _LOOK_SECONDS]) if deadlines else None
+
+    def look_soon(self) -> None:
+        """Has the next call of `look` ask all claims, whatever the time."""
+        if self._next_look is not None:
+            self._next_look = float("-inf")
 
     def count(self) -> int:
         """How many claims wait; any thread may ask."""
@@ -98,3 +110,12 @@ class ParkedClaims:
                 parked.latch.open()
         if kept:
             self._by_queue[queue_id] = kept
+
+
+def _unserved(claim: Claim) -> bool:
+    return not claim.refused and not claim.outcome()
+
+
+def _stays(parked: _Parked, now: float) -> bool:
+    claim = parked.claim
+    return claim.permitted() and parked.deadline > now and claim.wanted()

@@ -1,15 +1,19 @@
 """Updates and deletes of a batch: the jobs read locked, the rules applied, the outcome written."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from jobengine.domain.errors import AnswerFull, Conflict, UnknownJob
-from jobengine.domain.job import State, edition
+from jobengine.domain.job import Changes, State, edition
+from jobengine.store.contents import shown
 from jobengine.store.tables import history, statements
 from jobengine.store.tables.rows import Passed, Stored, stored
 from jobengine.store.writing.bounds import Room
 from jobengine.store.writing.operations import Delete, Update
 from jobengine.store.writing.work import Work, expect
 
+# Who fails a job that nobody has claimed.
+_SERVER = "the server"
 _FULL = "not changed: the contents before this one fill the answer; send this update again"
 
 
@@ -21,7 +25,8 @@ def touch(work: Work, operations: Sequence[Update | Delete]) -> set[int]:
     """
     # In one order for all, so that the batches of two servers cannot deadlock.
     uids = sorted({operation.uid for operation in operations})
-    found = (stored(row) for row in statements.TOUCHED.rows(work.connection, uids))
+    touched = statements.BARE_TOUCHED if work.careful else statements.TOUCHED
+    found = (stored(row) for row in touched.rows(work.connection, uids))
     jobs = {here.uid: here for here in found}
     changed: dict[int, Stored] = {}
     deleted: set[int] = set()
@@ -49,6 +54,14 @@ def touch(work: Work, operations: Sequence[Update | Delete]) -> set[int]:
     if deleted:
         _remove(work, [here for here in jobs.values() if here.id in deleted])
     return {here.queue_id for here in left if here.standing.state is State.QUEUED}
+
+
+def set_aside(work: Work, rows: Sequence[Any]) -> None:
+    """Fails jobs of which nobody can make anything: rows of BRIEF_COLUMNS, locked."""
+    jobs = [stored(row) for row in rows]
+    for here in jobs:
+        here.change(Changes(status=State.FAILED), work.now, _SERVER)
+    _move(work, jobs)
 
 
 def _remove(work: Work, jobs: Sequence[Stored]) -> None:
@@ -117,9 +130,7 @@ def _edition(work: Work, job: Stored) -> str:
 
 
 def _whole(work: Work, job: Stored) -> bytes:
-    """The job's content, as its client sent it."""
+    """The job's content, as its client sent it; DAMAGED where it is that."""
     if job.new_content is not None:
         return job.new_content
-    if job.content is None:
-        job.content = work.content(job.id)
-    return work.contents.open(job.uid, job.content)
+    return shown(work.contents, job.uid, lambda: job.content or work.content(job.id))

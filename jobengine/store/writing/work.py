@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
+from jobengine.domain.errors import ContentDamaged
 from jobengine.store.contents import Contents
+from jobengine.store.failures import damages_one_value
 from jobengine.store.tables import statements
 from jobengine.store.tables.models import INPROGRESS
 from jobengine.store.tables.rows import Passed
@@ -12,9 +14,12 @@ from jobengine.store.tables.tally import Tally
 
 
 class Work:
-    """A connection in a transaction, as of `now`, and what has been done there."""
+    """A connection in a transaction, as of `now`, and what has been done there.
 
-    __slots__ = ("connection", "contents", "now", "tally")
+    A `careful` one reads each content by itself in a savepoint, since one of them may be damaged.
+    """
+
+    __slots__ = ("careful", "connection", "contents", "now", "tally")
 
     def __init__(self, connection: Connection, contents: Contents, now: int) -> None:
         """`contents` is how a job's content lies in the table."""
@@ -22,6 +27,7 @@ class Work:
         self.contents = contents
         self.now = now
         self.tally = Tally()
+        self.careful = False
 
     def move(self, to: Passed, last_updated: int, ids: Sequence[int]) -> None:
         """Moves the jobs of these ids to another state."""
@@ -35,8 +41,21 @@ class Work:
         expect(len(ids), moved)
 
     def content(self, id_: int) -> bytes:
-        """The content of the job of an id, as it lies in the table."""
-        return bytes(statements.CONTENT.value(self.connection, {"job_id": id_}))
+        """The content of the job of an id, as it lies in the table.
+
+        Raises ContentDamaged where it is careful and the database cannot read it.
+        """
+        savepoint = self.connection.begin_nested() if self.careful else None
+        try:
+            content = bytes(statements.CONTENT.value(self.connection, {"job_id": id_}))
+        except Exception as error:
+            if savepoint is None or not damages_one_value(error):
+                raise
+            savepoint.rollback()
+            raise ContentDamaged(f"the content of the job of id {id_} cannot be read") from error
+        if savepoint is not None:
+            savepoint.commit()
+        return content
 
     def size(self, id_: int) -> int:
         """How many bytes that has."""

@@ -202,7 +202,7 @@ class Writer:
             self._failed_at = self._clock.elapsed()
             failure: Unavailable = (
                 error
-                if isinstance(error, OutcomeUnknown)
+                if isinstance(error, OutcomeUnknown | StoreFailed)
                 else StoreFailed("the database could not commit; nothing was changed")
             )
             failure.__cause__ = error.__cause__ if failure is error else error
@@ -220,7 +220,15 @@ class Writer:
             if isinstance(last, Claim) and self._parked.takes(last):
                 self._parked.add(last, latch, self._clock.elapsed())
             else:
+                if isinstance(last, Task):
+                    self._put_in_force(last)
                 latch.open()
+
+    def _put_in_force(self, task: Task[Any]) -> None:
+        """Has what the task changed go for the next batch, and for the claims that wait."""
+        if task.then is not None and not task.refused:
+            task.then(task.outcome())
+            self._parked.look_soon()
 
     def _refuse_submissions(self) -> None:
         while True:

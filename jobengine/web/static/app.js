@@ -210,7 +210,7 @@ document.addEventListener("keydown", (event) => {
   const current = $$("table[data-rows] tbody tr")[row];
   const acts = {
     "/": () => ($("[data-search]") ?? $("#find"))?.focus(),
-    "gq": () => { location.href = "/"; }, "gs": () => { location.href = "/system"; },
+    "gq": () => { location.href = $(".brand").href; }, "gs": () => { location.href = new URL("system", $(".brand").href); },
     "j": () => move(1), "k": () => move(-1), "?": help, "r": refresh,
     "n": () => $("a[rel=next]")?.click(),
     "x": () => { const box = current && $("input[type=checkbox]", current); if (box) box.checked = !box.checked; },
