@@ -3,6 +3,7 @@
 import fcntl
 import os
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from glob import escape
@@ -65,7 +66,7 @@ class Partial:
         process may not give them, and OSError.
         """
         self._become_like(self.destination)
-        os.fsync(self._fd)
+        _sync(self._fd)
         self.path.replace(name or self.destination)
         sync_directory(self.destination)
 
@@ -133,11 +134,20 @@ def partial(destination: Path) -> Iterator[Partial]:
         made.close()
 
 
+def _sync(fd: int) -> None:
+    """Has a file on disk: on macOS fsync leaves it in the disk's cache, as SQLite knows, too."""
+    if sys.platform == "darwin":
+        with suppress(OSError):  # of a file system that cannot do it
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+            return
+    os.fsync(fd)
+
+
 def sync_directory(path: Path) -> None:
     """Has the names in the folder of a file on disk."""
     fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        _sync(fd)
     finally:
         os.close(fd)
 
