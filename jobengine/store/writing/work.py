@@ -9,9 +9,12 @@ from jobengine.store.tables import statements
 from jobengine.store.tables.models import INPROGRESS
 from jobengine.store.tables.rows import Passed
 from jobengine.store.tables.tally import Tally
+from jobengine.store.writing.walks import Place, Walks
 
-# Expired jobs that the claims of a batch may delete: some 40 ms, which others have to wait.
-_EXPIRABLE = 2000
+# Expired jobs that the claims of a batch may delete, and that they may walk: some 10 ms of the
+# writer's time for either, which all others have to wait.
+_EXPIRABLE = 500
+_WALKABLE = 20_000
 
 
 def always() -> bool:
@@ -22,7 +25,10 @@ def always() -> bool:
 class Work:
     """A connection in a transaction, as of `now`, and what has been done there."""
 
-    __slots__ = ("connection", "contents", "cut", "expirable", "now", "steady", "tally")
+    __slots__ = (
+        *("connection", "contents", "cut", "expirable", "now", "steady", "tally"),
+        *("walkable", "walked", "walks"),
+    )
 
     def __init__(
         self,
@@ -30,16 +36,24 @@ class Work:
         contents: Contents,
         now: int,
         steady: Callable[[], bool] = always,
+        walks: Walks | None = None,
     ) -> None:
-        """`contents` is how a job's content lies in the table; `steady` as in Clock."""
+        """`contents` is how a job's content lies in the table; `steady` as in Clock.
+
+        `walks` is where the claims of batches before came to.
+        """
         self.connection = connection
         self.contents = contents
         self.now = now
         self.steady = steady
         self.tally = Tally()
-        # How many expired jobs claims may still delete.
+        # How many expired jobs claims may still delete, and walk.
         self.expirable = _EXPIRABLE
-        # The ids of the queues where that was not enough to come to a job.
+        self.walkable = _WALKABLE
+        self.walks = walks or Walks()
+        # Where claims came to behind expired jobs, by the queue's id; None where at the end.
+        self.walked: dict[int, Place | None] = {}
+        # The ids of the queues whose claims the next batch has to go on with.
         self.cut: set[int] = set()
 
     def move(self, to: Passed, last_updated: int, ids: Sequence[int]) -> None:
