@@ -8,22 +8,24 @@ from typing import Any
 
 import pytest
 import structlog
-from sqlalchemy import Connection, func, select, update
+from sqlalchemy import Connection, event, func, select, update
 
 from jobengine.domain.errors import OutcomeUnknown
 from jobengine.domain.job import Changes, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.tables import depths, statements
 from jobengine.store.tables.models import job, queue
+from jobengine.store.writing import claims, work
 from jobengine.store.writing.claims import claim_all
+from jobengine.store.writing.commits import NothingDone
 from jobengine.store.writing.operations import Claim, Create, Operation, Task, Update
 from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.work import Work
 from tests.conftest import Databases
 from tests.test_writer import NOW, Store
 
-# More than the claims of two batches delete.
-MANY = 4500
+# More than the claims of three batches walk, where their bounds are narrow.
+MANY = 1000
 
 
 @pytest.fixture
@@ -56,15 +58,40 @@ def commit(store: Store, *submissions: Sequence[Operation[Any]]) -> list[Submiss
     return made
 
 
+def commit_again(store: Store, left: Submission) -> None:
+    """A batch that goes on with a claim that was left to it."""
+    left.go_on()
+    store.writer._commits.commit([left], ())
+
+
+def go_on(store: Store, left: Submission) -> int:
+    """Runs batches until its claim is answered; how many."""
+    batches = 0
+    while left.operations[0].pending:
+        commit_again(store, left)
+        batches += 1
+    return batches
+
+
+@pytest.fixture
+def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch's claims delete 20 expired jobs, and walk 300."""
+    for module, name, value in (
+        *((work, "_EXPIRABLE", 20), (work, "_WALKABLE", 300)),
+        *((claims, "_CHUNK", 20), (claims, "_STRETCH", 100), (claims, "_STATEMENT_COSTS", 0)),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
 def test_a_claim_deletes_what_has_expired_before_its_job_and_says_so(store: Store) -> None:
     store.run(expired(store, 3), expired(store, 2, priority=40), expired(store, 2, store.other))
     store.create(priority=50)
     store.create(priority=30)
-    claims = [Claim(store.queue), Claim(store.queue, 2), Claim(store.queue)]
+    made = [Claim(store.queue), Claim(store.queue, 2), Claim(store.queue)]
     with structlog.testing.capture_logs() as logged:
-        commit(store, *([claim] for claim in claims))
+        commit(store, *([claim] for claim in made))
         store.writer._commits.report()
-    assert [priorities(claim.outcome()) for claim in claims] == [[50], [30], []]
+    assert [priorities(claim.outcome()) for claim in made] == [[50], [30], []]
     assert stored(store) == 4, "those of the other queue are not its concern"
     assert {"queue": "q", "jobs": 5}.items() <= logged[-1].items()
     assert logged[-1]["event"] == "jobs expired"
@@ -92,29 +119,77 @@ def test_live_jobs_among_expired_ones_are_dealt_in_order(store: Store) -> None:
     for priority in (9, 7, 5, 3):
         store.run(expired(store, 2, priority=priority))
         store.create(priority=priority)
-    claims = [Claim(store.queue, 2), Claim(store.queue), Claim(store.queue, 5)]
-    store.run(*claims)
-    assert [priorities(claim.outcome()) for claim in claims] == [[9, 7], [5], [3]]
+    made = [Claim(store.queue, 2), Claim(store.queue), Claim(store.queue, 5)]
+    store.run(*made)
+    assert [priorities(claim.outcome()) for claim in made] == [[9, 7], [5], [3]]
 
 
-def test_a_batch_deletes_a_bounded_number_and_leaves_the_claim_to_the_next(store: Store) -> None:
+@pytest.mark.usefixtures("narrow")
+def test_a_batch_walks_a_bounded_way_and_leaves_the_claim_to_the_next(store: Store) -> None:
     store.run(expired(store, MANY))
     store.create(priority=1)
     claim, create = Claim(store.queue), Create(store.other, [store.new()])
     alone, _ = commit(store, [claim], [create])
     create.outcome()  # nobody waits for the end of it
     assert alone.operations[0].pending
-    assert stored(store) >= MANY - 2000
-    batches = 1
-    while claim.pending:
-        alone.go_on()
-        store.writer._commits.commit([alone], ())
-        batches += 1
+    assert stored(store) == MANY + 2 - 20
+    assert go_on(store, alone) == 3
     assert priorities(claim.outcome()) == [1]
-    assert batches == 3
-    assert stored(store) == 2
+    assert stored(store) == MANY + 2 - 4 * 20
 
 
+@pytest.mark.usefixtures("narrow")
+def test_while_the_clock_is_not_trusted_a_batch_walks_no_further_either(store: Store) -> None:
+    store.run(expired(store, MANY))
+    store.create(priority=1)
+    store.clock.set(NOW, steady=False)
+    claim = Claim(store.queue)
+    (alone,) = commit(store, [claim])
+    assert go_on(store, alone) == 3
+    assert priorities(claim.outcome()) == [1]
+    assert stored(store) == MANY + 1
+
+
+@pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("updated", [False, True])
+def test_a_job_that_comes_behind_a_walk_is_found(store: Store, updated: bool) -> None:
+    """The walk has passed its priority by then."""
+    failed = store.create(priority=60)
+    store.run(Update(store.queue, failed, Changes(status=State.FAILED)))
+    store.run(expired(store, MANY), expired(store, MANY, priority=40))
+    claim = Claim(store.queue)
+    (alone,) = commit(store, [claim])
+    while store.writer._commits.walks._places[store.queue.id][0].priority > 40:
+        commit_again(store, alone)
+    if updated:
+        commit(store, [Update(store.queue, failed, Changes(status=State.QUEUED))])
+    else:
+        commit(store, [Create(store.queue, [store.new(priority=60)])])
+    go_on(store, alone)
+    assert priorities(claim.outcome()) == [60]
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_batch_that_is_undone_takes_a_walk_no_further(store: Store) -> None:
+    store.run(expired(store, MANY))
+    walks = store.writer._commits.walks
+    (alone,) = commit(store, [Claim(store.queue)])
+    place = walks.place(store.queue.id, NOW)
+
+    def fail(_connection: Connection) -> None:
+        raise OSError("the disk is gone")
+
+    event.listen(store.file.writer, "commit", fail)
+    with pytest.raises(NothingDone):
+        commit_again(store, alone)
+    event.remove(store.file.writer, "commit", fail)
+    store.writer._commits.renew()  # as the writer does after it
+    assert walks.place(store.queue.id, NOW) == place
+    go_on(store, alone)
+    assert alone.operations[0].outcome() == []
+
+
+@pytest.mark.usefixtures("narrow")
 def test_a_claim_behind_many_expired_jobs_gets_its_job(store: Store) -> None:
     store.run(expired(store, MANY))
     done, _ = store.create(priority=1), store.create(priority=1)
@@ -129,6 +204,7 @@ def test_a_claim_behind_many_expired_jobs_gets_its_job(store: Store) -> None:
     store.writer.stop()
 
 
+@pytest.mark.usefixtures("narrow")
 def test_a_claim_that_fails_after_its_update_was_committed_does_not_say_nothing_changed(
     store: Store,
 ) -> None:
@@ -144,6 +220,7 @@ def test_a_claim_that_fails_after_its_update_was_committed_does_not_say_nothing_
         claim.outcome()
 
 
+@pytest.mark.usefixtures("narrow")
 def test_a_claim_that_waits_gets_its_job_from_behind_many_expired_ones(store: Store) -> None:
     store.writer.start()
     claim = Claim(store.queue, wait=60)
@@ -163,9 +240,9 @@ def test_while_the_clock_is_not_trusted_claims_delete_nothing(store: Store) -> N
     store.run(expired(store, 30))
     store.create(priority=50)
     store.clock.set(NOW, steady=False)
-    claims = [Claim(store.queue), Claim(store.queue)]
-    commit(store, *([claim] for claim in claims))
-    assert [priorities(claim.outcome()) for claim in claims] == [[50], []]
+    made = [Claim(store.queue), Claim(store.queue)]
+    commit(store, *([claim] for claim in made))
+    assert [priorities(claim.outcome()) for claim in made] == [[50], []]
     assert stored(store) == 31
 
 
@@ -183,12 +260,12 @@ def test_two_servers_pass_over_the_same_head_at_once(tmp_path: Path, databases: 
     store.run(expired(store, 5))
     for priority in (20, 10):
         store.create(priority=priority)
-    claims = [Claim(store.queue), Claim(store.queue)]
+    made = [Claim(store.queue), Claim(store.queue)]
     engine, contents = store.file.writer, store.file.contents
     with engine.connect() as first, first.begin(), engine.connect() as second, second.begin():
-        for connection, claim in zip((first, second), claims, strict=True):
+        for connection, claim in zip((first, second), made, strict=True):
             claim_all(Work(connection, contents, NOW), [claim])
-    assert [priorities(claim.outcome()) for claim in claims] == [[20], [10]]
+    assert [priorities(claim.outcome()) for claim in made] == [[20], [10]]
     store.file.close()
 
 

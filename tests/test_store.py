@@ -282,10 +282,20 @@ DEPTH = {
 RANGE = {"of_queue": 1, "of_state": 0, "of_priority": 50, "first": 1, "last": 999, "limit": 8}
 HOT: dict[str, tuple[Any, dict[str, Any], str]] = {
     "head": (statements.HEAD, {"of_queue": 1, "limit": 10}, "job_claim"),
-    "head unexpired": (
-        statements.HEAD_UNEXPIRED,
-        {"of_queue": 1, "now": 1500, "limit": 10},
+    "head at": (
+        statements.HEAD_AT,
+        {"of_queue": 1, "of_priority": 50, "first": 1, "limit": 10},
         "job_claim",
+    ),
+    "stretch": (
+        statements.STRETCH,
+        {"of_queue": 1, "of_priority": 50, "first": 1, "now": 1500, "limit": 10},
+        "COVERING INDEX job_claim",
+    ),
+    "priority below": (
+        statements.PRIORITY_BELOW,
+        {"of_queue": 1, "of_priority": 50},
+        "COVERING INDEX job_claim",
     ),
     "expire head": (
         statements.EXPIRE_HEAD,

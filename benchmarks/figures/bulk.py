@@ -1,7 +1,9 @@
 """Many jobs a call, against the bare database and against each other."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import uuid_utils
 
@@ -95,6 +97,24 @@ def _against_pgboss(scale: Scale, folder: Path) -> Result:
         )
 
 
+def _lone_beside(scale: Scale, folder: Path) -> Result:
+    """The median time of a lone create ÷ that of the bulk creates that run meanwhile."""
+    with serving(folder) as server, ThreadPoolExecutor(1) as pool:
+        pairs = []
+        for _ in range(scale.rounds):
+            clients, seconds = scale.connections, 2 * scale.seconds
+            bulk = pool.submit(load, server.port, "bulk-create", clients, seconds)
+            time.sleep(scale.seconds / 2)  # until all of them have begun
+            lone = load(server.port, "create", 1, scale.seconds)
+            pairs.append((lone.median_seconds * 1e3, bulk.result().median_seconds * 1e3))
+    return Result(
+        ratio=median(a / b for a, b in pairs),
+        above=median(a for a, _ in pairs),
+        below=median(b for _, b in pairs),
+        unit="ms",
+    )
+
+
 FIGURES = [
     Figure(
         name="bulk-create",
@@ -113,6 +133,12 @@ FIGURES = [
         title=f"bulk complete ÷ bulk create, {BULK} a call",
         bound=("at least", 1.0),
         run=_complete,
+    ),
+    Figure(
+        name="lone-beside-bulk",
+        title=f"a lone create beside 64 bulk clients ÷ their bulk creates, {BULK} a call, medians",
+        bound=("at most", 0.25),
+        run=_lone_beside,
     ),
     Figure(
         name="bulk-pgboss",

@@ -8,7 +8,7 @@ Claims, updates and deletes all work alike: read the jobs locked, apply the rule
 the domain, write what came of it.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -32,6 +32,7 @@ from jobengine.store.writing.operations import (
 )
 from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.touches import touch
+from jobengine.store.writing.walks import Place, Walks
 from jobengine.store.writing.work import Work, always
 
 _log = structlog.get_logger(component="writer")
@@ -55,12 +56,14 @@ class Batch:
         now: int,
         waiting: Waiting = nobody,
         steady: Callable[[], bool] = always,
+        walks: Walks | None = None,
     ) -> None:
         """`contents` is how a job's content lies in the table; `waiting` who wants jobs.
 
-        `steady` says whether the time may be trusted to delete by.
+        `steady` says whether the time may be trusted to delete by; `walks` is where the
+        claims of batches before came to.
         """
-        self._work = Work(connection, contents, now, steady)
+        self._work = Work(connection, contents, now, steady, walks)
         self._waiting = waiting
 
     @property
@@ -70,8 +73,13 @@ class Batch:
 
     @property
     def cut(self) -> Collection[int]:
-        """The ids of the queues whose claims the next batch is to go on with."""
+        """The ids of the queues whose claims the next batch has to go on with."""
         return self._work.cut
+
+    @property
+    def walked(self) -> Mapping[int, Place | None]:
+        """Where claims came to behind expired jobs, as `Walks` keeps it."""
+        return self._work.walked
 
     def run(
         self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
@@ -85,6 +93,7 @@ class Batch:
         self.tally.clear()
         operations = [o for o in operations if o.permitted()]
         fed = self._write_jobs(operations)
+        self._work.walks.feed(fed)
         waiters = [claim for queue_id in {*fed, *woken} for claim in self._waiting(queue_id)]
         claims = [o for o in operations if isinstance(o, Claim)]
         claim_all(self._work, [*waiters, *claims])
@@ -105,7 +114,7 @@ class Batch:
         """
         self.tally.clear()
         work = self._work
-        alone = Batch(work.connection, work.contents, work.now, steady=work.steady)
+        alone = Batch(work.connection, work.contents, work.now, nobody, work.steady, work.walks)
         work.careful = alone._work.careful = True
         for submission in submissions:
             self._run_alone(alone, submission)
@@ -116,6 +125,7 @@ class Batch:
             if waiters:
                 self._run_alone(alone, Submission(waiters))
         work.cut.update(alone.cut)
+        work.walked.update(alone.walked)
         return fed
 
     def _run_alone(self, alone: "Batch", submission: Submission) -> None:
@@ -124,9 +134,9 @@ class Batch:
         try:
             alone.run(submission.operations)
         except Exception as error:
-            savepoint.rollback()
             if concerns_all(error):
-                raise
+                raise  # SQLite may have undone the whole transaction, savepoints and all
+            savepoint.rollback()
             failure = StoreFailed("the database refused the change; nothing was changed")
             failure.__cause__ = error
             submission.refuse(failure)

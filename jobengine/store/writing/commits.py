@@ -17,6 +17,7 @@ from jobengine.store.writing.load import WriterLoad
 from jobengine.store.writing.parked import ParkedClaims
 from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.unwritten import Unwritten
+from jobengine.store.writing.walks import Walks
 
 # How often a batch is run, but for the last time, where it meets deadlocks.
 _ATTEMPTS = 4
@@ -39,6 +40,7 @@ class Commits:
         self, database: Database, clock: Clock, parked: ParkedClaims, statistics: Unwritten
     ) -> None:
         self.load = WriterLoad()
+        self.walks = Walks()
         self._database = database
         self._clock = clock
         self._parked = parked
@@ -105,8 +107,14 @@ class Commits:
         """Runs and commits the batch. Raises as `commit`, and _StatementFailed."""
         connection, transaction, now = self._begin()
         operations = [o for submission in submissions for o in submission.operations]
-        waiting, steady = self._parked.waiting, self._clock.steady
-        batch = Batch(connection, self._database.contents, now, waiting, steady)
+        batch = Batch(
+            connection,
+            self._database.contents,
+            now,
+            self._parked.waiting,
+            self._clock.steady,
+            self.walks,
+        )
         try:
             fed = batch.run_each(submissions, woken) if alone else batch.run(operations, woken)
             if fed:
@@ -126,6 +134,7 @@ class Commits:
                 raise OutcomeUnknown(_UNKNOWN) from error
             raise NothingDone from error
         self._parked.release_served()
+        self.walks.keep(batch.walked, now)
         self.load.committed(len(operations), time.perf_counter() - began)
         self._statistics.committed()
         self._expired.update(batch.tally.met)

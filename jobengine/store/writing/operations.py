@@ -129,7 +129,7 @@ class Create(Operation[None]):
     @property
     def weight(self) -> int:
         """See Operation."""
-        size = sum(len(new.content) for new in self.jobs)
+        size = sum([len(new.content) for new in self.jobs])
         return len(self.jobs) + size // _BYTES_A_JOB
 
 

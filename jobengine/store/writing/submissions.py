@@ -25,7 +25,7 @@ class Submission:
         self.operations = operations
         self.latch = new_latch()
         # In jobs, or what takes as long.
-        self.weight = sum(operation.weight for operation in operations)
+        self.weight = sum([operation.weight for operation in operations])
         # Whether a batch before has committed other operations of it.
         self.begun = False
 

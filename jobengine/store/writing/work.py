@@ -11,9 +11,12 @@ from jobengine.store.tables import statements
 from jobengine.store.tables.models import INPROGRESS
 from jobengine.store.tables.rows import Passed
 from jobengine.store.tables.tally import Tally
+from jobengine.store.writing.walks import Place, Walks
 
-# Jobs that the claims of a batch may clear from their way: some 40 ms, which others have to wait.
-_CLEARABLE = 2000
+# Jobs in their way that the claims of a batch may clear, expired or damaged ones, and that they
+# may walk: some 10 ms of the writer's time for either, which all others have to wait.
+_CLEARABLE = 500
+_WALKABLE = 20_000
 
 
 def always() -> bool:
@@ -27,7 +30,10 @@ class Work:
     A `careful` one reads each content by itself in a savepoint, since one of them may be damaged.
     """
 
-    __slots__ = ("careful", "clearable", "connection", "contents", "cut", "now", "steady", "tally")
+    __slots__ = (
+        *("careful", "clearable", "connection", "contents", "cut", "now", "steady", "tally"),
+        *("walkable", "walked", "walks"),
+    )
 
     def __init__(
         self,
@@ -35,17 +41,25 @@ class Work:
         contents: Contents,
         now: int,
         steady: Callable[[], bool] = always,
+        walks: Walks | None = None,
     ) -> None:
-        """`contents` is how a job's content lies in the table; `steady` as in Clock."""
+        """`contents` is how a job's content lies in the table; `steady` as in Clock.
+
+        `walks` is where the claims of batches before came to.
+        """
         self.connection = connection
         self.contents = contents
         self.now = now
         self.steady = steady
         self.tally = Tally()
         self.careful = False
-        # How many jobs that stand in their way, expired or damaged, claims may still clear.
+        # How many jobs in their way claims may still clear, and walk.
         self.clearable = _CLEARABLE
-        # The ids of the queues where that was not enough to come to a job.
+        self.walkable = _WALKABLE
+        self.walks = walks or Walks()
+        # Where claims came to behind expired jobs, by the queue's id; None where at the end.
+        self.walked: dict[int, Place | None] = {}
+        # The ids of the queues whose claims the next batch has to go on with.
         self.cut: set[int] = set()
 
     def move(self, to: Passed, last_updated: int, ids: Sequence[int]) -> None:

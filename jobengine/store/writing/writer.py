@@ -207,6 +207,7 @@ class Writer:
                 elif arrived is None:
                     self._parked.close()
                 else:
+                    self._commits.walks.feed(arrived.queue_ids)
                     self._woken |= self._parked.waited_for(arrived.queue_ids)
                 arrived = self._arrived.get_nowait()
         except queue.Empty:
