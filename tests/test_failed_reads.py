@@ -11,7 +11,7 @@ from tests.harness.postgresql import Cluster
 from tests.harness.server import STDERR, Server
 from tests.test_bad_input import assert_problem
 from tests.test_crash import CONFIG
-from tests.test_outages import ready, until_done
+from tests.test_outages import until_done
 
 EVENT = "the database could not be read"
 
@@ -32,7 +32,7 @@ def test_the_cause_of_a_read_that_a_damaged_page_fails_is_logged(tmp_path: Path)
             assert_problem(api.get(made["uid"]), 503, "store-failed")
         event = server.wait_for(EVENT, level="warning")
         assert event["error"] in ("MemoryError", "DatabaseError")
-        assert ready(api).status == 200, "it keeps nobody else from reading"
+        assert api.get(api.made()["uid"]).status == 200, "it keeps nobody else from reading"
         assert "needle" not in server.stderr
 
 
