@@ -18,7 +18,7 @@ from tests.harness.disks import preloaded
 _HEAD = struct.Struct("<QqIIc")
 _SECTOR = 512
 # What another process reads anew, and what holds no data.
-_VOLATILE = ("-shm", ".lock", ".sock")
+_VOLATILE = ("-shm", ".sock")
 
 
 class Record(NamedTuple):
