@@ -4,13 +4,13 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
 from sqlalchemy import Connection, event, func, select, update
 
-from jobengine.domain.errors import OutcomeUnknown
+from jobengine.domain.errors import Forbidden, OutcomeUnknown
 from jobengine.domain.job import Changes, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.tables import depths, statements
@@ -60,7 +60,7 @@ def commit(store: Store, *submissions: Sequence[Operation[Any]]) -> list[Submiss
 
 def commit_again(store: Store, left: Submission) -> None:
     """A batch that goes on with a claim that was left to it."""
-    left.go_on()
+    left.go_on(cast(Claim, left.operations[-1]))
     store.writer._commits.commit([left], ())
 
 
@@ -77,7 +77,7 @@ def go_on(store: Store, left: Submission) -> int:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch's claims delete 20 expired jobs, and walk 300."""
     for module, name, value in (
-        *((work, "_EXPIRABLE", 20), (work, "_WALKABLE", 300)),
+        *((work, "_CLEARABLE", 20), (work, "_WALKABLE", 300)),
         *((claims, "_CHUNK", 20), (claims, "_STRETCH", 100), (claims, "_STATEMENT_COSTS", 0)),
     ):
         monkeypatch.setattr(module, name, value)
@@ -213,11 +213,35 @@ def test_a_claim_that_fails_after_its_update_was_committed_does_not_say_nothing_
     finish = Update(store.queue, uid, Changes(status=State.COMPLETE))
     claim = Claim(store.queue, after=finish)
     (submission,) = commit(store, [finish, claim])
-    submission.go_on()
+    submission.go_on(claim)
     submission.refuse(RuntimeError("the next batch failed"))
     assert finish.outcome().state is State.COMPLETE
     with pytest.raises(OutcomeUnknown):
         claim.outcome()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_permit_that_ends_after_the_update_was_committed_leaves_its_claim_empty(
+    store: Store,
+) -> None:
+    uid, in_force = store.create(priority=1), True
+
+    def permit() -> None:
+        if not in_force:
+            raise Forbidden("revoked")
+
+    store.run(expired(store, MANY))
+    finish = Update(store.queue, uid, Changes(status=State.COMPLETE), permit=permit)
+    claim = Claim(store.queue, after=finish, permit=permit)
+    alone = Claim(store.queue, permit=permit)
+    left = commit(store, [finish, claim], [alone])
+    assert claim.pending and alone.pending
+    in_force = False
+    for each in left:
+        commit_again(store, each)
+    assert (finish.outcome().state, claim.outcome()) == (State.COMPLETE, [])
+    with pytest.raises(Forbidden):
+        alone.outcome()
 
 
 @pytest.mark.usefixtures("narrow")

@@ -212,10 +212,14 @@ class Claim(Operation[list[Job]]):
     `after` is an update that must not have been refused. A claim that finds nothing
     waits up to `wait` seconds for a job, for as long as `wanted` says that there is
     still somebody to give it to. Where it is `traced`, `traces` are those that the
-    jobs were created with, each once, in queue order. It is `parked` once it waits.
+    jobs were created with, each once, in queue order. It is `parked` once it waits, and is
+    `left` once what it was sent with is committed without it.
     """
 
-    __slots__ = ("after", "by", "count", "parked", "queue", "traced", "traces", "wait", "wanted")
+    __slots__ = (
+        *("after", "by", "count", "left", "parked", "queue", "traced", "traces", "wait"),
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -239,6 +243,18 @@ class Claim(Operation[list[Job]]):
         self.traced = traced
         self.traces: Sequence[str] = ()
         self.parked = False
+        self.left = False
+
+    def permitted(self) -> bool:
+        """See Operation. One that is `left` finds nothing instead of being refused.
+
+        Its caller must be told of what was sent with it, which is done.
+        """
+        if super().permitted():
+            return True
+        if self.left:
+            self.settle([])
+        return False
 
     @property
     def weight(self) -> int:

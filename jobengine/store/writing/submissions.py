@@ -5,7 +5,7 @@ from typing import Any
 
 from jobengine.domain.errors import OutcomeUnknown
 from jobengine.store.writing.latches import new_latch
-from jobengine.store.writing.operations import Operation
+from jobengine.store.writing.operations import Claim, Operation
 
 _PARTLY = (
     "what was sent with the claim has been made, and the claim has failed: look before you "
@@ -36,8 +36,8 @@ class Submission:
         for operation in self.operations:
             operation.refuse(error)
 
-    def go_on(self) -> None:
+    def go_on(self, claim: Claim) -> None:
         """Keeps the claim alone, which comes last and is left to do."""
-        self.begun = self.begun or len(self.operations) > 1
-        self.operations = self.operations[-1:]
-        self.weight = self.operations[0].weight
+        self.begun = claim.left = self.begun or len(self.operations) > 1
+        self.operations = [claim]
+        self.weight = claim.weight

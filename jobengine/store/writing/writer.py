@@ -260,7 +260,7 @@ class Writer:
         last = submission.operations[-1]
         if isinstance(last, Claim):
             if last.pending:
-                submission.go_on()
+                submission.go_on(last)
                 if not self._stopped.is_set():
                     self._arrived.put(submission)
                     return
