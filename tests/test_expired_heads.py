@@ -77,7 +77,7 @@ def go_on(store: Store, left: Submission) -> int:
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """A batch's claims delete 20 expired jobs, and walk 300."""
     for module, name, value in (
-        *((work, "_EXPIRABLE", 20), (work, "_WALKABLE", 300)),
+        *((work, "_CLEARABLE", 20), (work, "_WALKABLE", 300)),
         *((claims, "_CHUNK", 20), (claims, "_STRETCH", 100), (claims, "_STATEMENT_COSTS", 0)),
     ):
         monkeypatch.setattr(module, name, value)
