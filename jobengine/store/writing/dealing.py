@@ -46,6 +46,8 @@ class Dealing:
         self._left = list(reversed(claims))
         self._jobs: list[Job] = []
         self._size = 0
+        # Where some jobs were damaged, more may follow: as many are read ahead.
+        self._ahead = 0
         self._begin()
 
     @property
@@ -58,9 +60,9 @@ class Dealing:
 
         Those whose contents do not open are failed.
         """
-        limit = self.wanted
-        if not limit:
+        if not self.wanted:
             return Look()
+        limit = self.wanted + self._ahead
         work, expired, seen, last = self._work, None, 0, None
         binds = {"of_queue": self.queue.id, "limit": limit, **(place or {})}
         moves: dict[tuple[int, str], list[int]] = {}
@@ -99,6 +101,7 @@ class Dealing:
         if rows:
             set_aside(self._work, rows)
             self._work.clearable -= len(rows)
+            self._ahead += len(rows)
         for row in rows:
             _log.error("job set aside as failed", job=uid_text(row[1]), queue=self.queue.name)
 
