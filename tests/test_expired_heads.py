@@ -235,7 +235,7 @@ def test_a_permit_that_ends_after_the_update_was_committed_leaves_its_claim_empt
     claim = Claim(store.queue, after=finish, permit=permit)
     alone = Claim(store.queue, permit=permit)
     left = commit(store, [finish, claim], [alone])
-    assert claim.pending and alone.pending
+    assert [claim.pending, alone.pending] == [True, True]
     in_force = False
     for each in left:
         commit_again(store, each)

@@ -519,6 +519,41 @@ def test_claims_that_wait_and_cannot_be_served_fail_alone(store: Store) -> None:
     assert waits[1].outcome() == []
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_only_those_who_need_a_damaged_page_are_refused(tmp_path: Path, waits: bool) -> None:
+    """On SQLCipher, where its error spoils the connection; see test_damaged for PostgreSQL."""
+    store = Store(tmp_path, {})
+    store.create(content=b'"%s"' % (b"x" * 900_000), valid_for=0)
+    store.file.close()
+    damage_the_middle(tmp_path / "jobs.queuedb")
+    store = Store(tmp_path, {})
+    store.clock.set(NOW)
+    store._count = 10
+    store.writer.start()
+    there = store.create_by_writer()
+    wants = Claim(store.queue, wait=60 if waits else 0)
+    create, claim = Create(store.other, [store.new()]), Claim(store.other)
+    feeds = Create(store.queue, [store.new(priority=1)])
+    delete = Delete(store.queue, there)
+    submit_together(store.writer, [wants], [create], [claim], [feeds], [delete])
+    with pytest.raises(StoreFailed, match="nothing was changed"):
+        wants.outcome()
+    for done in (create, feeds, delete):
+        assert done.outcome() is None
+    assert [job.priority for job in claim.outcome()] == [50]
+    assert store.get(feeds.jobs[0].uid) is not None
+    assert store.get(there) is None
+    store.writer.stop()
+    store.file.close()
+
+
+def damage_the_middle(database: Path) -> None:
+    """Changes a bit in the middle of the file, where the longest content lies."""
+    pages = bytearray(database.read_bytes())
+    pages[len(pages) // 2 // 4096 * 4096 + 100] ^= 1
+    database.write_bytes(pages)
+
+
 def refuse_claims(database: Database) -> None:
     """From now on the database refuses to put a job in progress."""
     with database.writer.begin() as connection:

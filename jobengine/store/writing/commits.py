@@ -9,11 +9,19 @@ from sqlalchemy import Connection, RootTransaction
 from sqlalchemy.exc import SQLAlchemyError
 
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import OutcomeUnknown
+from jobengine.domain.errors import OutcomeUnknown, StoreFailed, Unavailable
 from jobengine.store.database import Database
-from jobengine.store.failures import DEADLOCKS, concerns_all, may_be_done, sqlstate
-from jobengine.store.writing.batch import Batch
+from jobengine.store.failures import (
+    DEADLOCKS,
+    FailureLog,
+    concerns_all,
+    is_damage,
+    may_be_done,
+    sqlstate,
+)
+from jobengine.store.writing.batch import Batch, Waiting, nobody
 from jobengine.store.writing.load import WriterLoad
+from jobengine.store.writing.operations import Create, Update
 from jobengine.store.writing.parked import ParkedClaims
 from jobengine.store.writing.submissions import Submission
 from jobengine.store.writing.unwritten import Unwritten
@@ -25,6 +33,9 @@ _ATTEMPTS = 4
 _UNKNOWN = (
     "the database or its disk failed while it committed: the change may have been made, or "
     "may not; look before you make it again"
+)
+WRITER_FAILED = (
+    "the writer failed: the change may have been made, or may not; look before you make it again"
 )
 
 _log = structlog.get_logger(component="writer")
@@ -46,6 +57,7 @@ class Commits:
         self._parked = parked
         self._statistics = statistics
         self._connection: Connection | None = None
+        self._damaged = FailureLog("a damaged page was met: its callers are refused")
         # By the queue's name; nobody has logged it yet.
         self._expired: Counter[str] = Counter()
 
@@ -66,11 +78,13 @@ class Commits:
                 error = failed.__cause__ or failed
                 self._database.damage.note(error)
                 state = sqlstate(error)
+                _postpone(submissions)
+                if is_damage(error) and not state:
+                    self._damaged.log(error)
+                    self.renew()
+                    return self._commit_each(submissions, woken)
                 if alone or (concerns_all(error) and not failed.lost):
                     raise
-                for submission in submissions:
-                    for operation in submission.operations:
-                        operation.postpone()
                 if failed.lost:
                     self.renew()
                 elif state not in DEADLOCKS:
@@ -96,6 +110,33 @@ class Commits:
         except SQLAlchemyError:
             _log.exception("the connection could not be closed; another is opened")
 
+    def _commit_each(
+        self, submissions: Sequence[Submission], woken: Collection[int]
+    ) -> Collection[int]:
+        """Commits each submission in a transaction of its own; refuses those that fail.
+
+        Where SQLite meets a damaged page, whatever else the transaction does fails, too, and
+        undoing a savepoint with it. Gives what `commit` does.
+        """
+        cut: set[int] = set()
+        for submission in submissions:
+            cut.update(self._commit_alone(submission))
+        operations = [o for submission in submissions for o in submission.operations]
+        fed = {o.queue.id for o in operations if isinstance(o, Create | Update)}
+        for queue_id in self._parked.waited_for({*fed, *woken}):
+            waiters = Submission(self._parked.waiting(queue_id))
+            cut.update(self._commit_alone(waiters))
+            self._parked.release_refused(queue_id)
+        return cut
+
+    def _commit_alone(self, submission: Submission) -> Collection[int]:
+        try:
+            return self._attempt([submission], (), alone=False, again=True, waiting=nobody)
+        except (NothingDone, OutcomeUnknown) as error:
+            submission.refuse(failure(error))
+            self.renew()
+            return ()
+
     def _attempt(
         self,
         submissions: Sequence[Submission],
@@ -103,6 +144,7 @@ class Commits:
         *,
         alone: bool,
         again: bool,
+        waiting: Waiting | None = None,
     ) -> Collection[int]:
         """Runs and commits the batch. Raises as `commit`, and _StatementFailed."""
         connection, transaction, now = self._begin()
@@ -111,7 +153,7 @@ class Commits:
             connection,
             self._database.contents,
             now,
-            self._parked.waiting,
+            waiting or self._parked.waiting,
             self._clock.steady,
             self.walks,
         )
@@ -159,6 +201,29 @@ class _StatementFailed(NothingDone):
     def __init__(self, *, lost: bool) -> None:
         super().__init__()
         self.lost = lost
+
+
+def failure(error: Exception) -> Unavailable:
+    """What the callers of a batch get that met the error."""
+    if isinstance(error, OutcomeUnknown):
+        return error
+    refused: Unavailable
+    if isinstance(error, NothingDone):
+        if isinstance(error.__cause__, StoreFailed):
+            return error.__cause__  # says why nothing is written
+        refused = StoreFailed("the database could not commit; nothing was changed")
+        refused.__cause__ = error.__cause__
+    else:
+        refused = OutcomeUnknown(WRITER_FAILED)
+        refused.__cause__ = error
+    return refused
+
+
+def _postpone(submissions: Sequence[Submission]) -> None:
+    """Takes back what a batch that was undone came to."""
+    for submission in submissions:
+        for operation in submission.operations:
+            operation.postpone()
 
 
 def _rolled_back(transaction: RootTransaction) -> bool:

@@ -64,6 +64,10 @@ class ParkedClaims:
             self._keep(queue_id, lambda parked: _unserved(parked.claim))
         self._asked.clear()
 
+    def release_refused(self, queue_id: int) -> None:
+        """Lets go of the claims on a queue that were refused, though nothing was committed."""
+        self._keep(queue_id, lambda parked: not parked.claim.refused)
+
     def reset(self) -> None:
         """Takes back what a batch has given them, since it was undone."""
         for queue_id in self._asked:

@@ -20,7 +20,7 @@ from jobengine.domain.errors import OutcomeUnknown, Stopping, StoreFailed, Unava
 from jobengine.store.database import Database
 from jobengine.store.tables.tally import Totals
 from jobengine.store.writing.backlog import Backlog
-from jobengine.store.writing.commits import Commits, NothingDone
+from jobengine.store.writing.commits import WRITER_FAILED, Commits, failure
 from jobengine.store.writing.load import WriterLoad
 from jobengine.store.writing.operations import Claim, Operation, Task
 from jobengine.store.writing.parked import ParkedClaims
@@ -34,10 +34,6 @@ _RETRY_SECONDS = 1.0
 
 # After an error of the writer itself: an error that lasts must not keep a core busy.
 _PAUSE_SECONDS = 0.05
-
-_UNKNOWN = (
-    "the writer failed: the change may have been made, or may not; look before you make it again"
-)
 
 # A row that is always there, and that nobody else writes but a migration.
 _TOUCH = text("UPDATE alembic_version SET version_num = version_num")
@@ -155,7 +151,7 @@ class Writer:
         finally:
             # First, so that whoever submits from now on lets itself go.
             self._ended = True
-            self._refuse(OutcomeUnknown(_UNKNOWN))
+            self._refuse(OutcomeUnknown(WRITER_FAILED))
             self._release()
             for submission in self._backlog.clear():
                 self._arrived.put(submission)
@@ -172,7 +168,7 @@ class Writer:
                 self._work(woken)
             self._parked.look(self._clock.elapsed())
         except Exception:  # noqa: BLE001  logged; the next calls must be served
-            self._refuse(OutcomeUnknown(_UNKNOWN))
+            self._refuse(OutcomeUnknown(WRITER_FAILED))
             self._release()
             with suppress(Exception):  # the log itself may be what failed
                 _log.exception("the writer failed, and goes on")
@@ -230,7 +226,7 @@ class Writer:
             failed = error
             self._failed_at = self._clock.elapsed()
             self._woken |= set(woken)
-            self._refuse(_failure(error))
+            self._refuse(failure(error))
         self._release()
         if failed is not None:
             self._commits.renew()
@@ -294,22 +290,6 @@ class Writer:
         if self._stopped.is_set():
             return Stopping("the server is shutting down")
         return StoreFailed("the thread that writes has ended: restart the server")
-
-
-def _failure(error: Exception) -> Unavailable:
-    """What the callers of a batch get that met the error."""
-    if isinstance(error, OutcomeUnknown):
-        return error
-    failure: Unavailable
-    if isinstance(error, NothingDone):
-        if isinstance(error.__cause__, StoreFailed):
-            return error.__cause__  # says why nothing is written
-        failure = StoreFailed("the database could not commit; nothing was changed")
-        failure.__cause__ = error.__cause__
-    else:
-        failure = OutcomeUnknown(_UNKNOWN)
-        failure.__cause__ = error
-    return failure
 
 
 def _touch(connection: Connection) -> None:
