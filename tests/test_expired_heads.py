@@ -190,6 +190,22 @@ def test_a_batch_that_is_undone_takes_a_walk_no_further(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
+def test_a_submission_that_is_undone_alone_takes_a_walk_no_further(store: Store) -> None:
+    store.run(expired(store, 100), expired(store, MANY, priority=40))
+    store.create(priority=80)
+    store.clock.set(NOW, steady=False)
+
+    def fail(_connection: Connection) -> None:
+        raise RuntimeError("on purpose")
+
+    claim, again = Claim(store.queue, count=2), Claim(store.queue)
+    commit(store, [claim, Task(fail)])
+    assert claim.refused
+    commit(store, [again])
+    assert priorities(again.outcome()) == [80]
+
+
+@pytest.mark.usefixtures("narrow")
 def test_a_claim_behind_many_expired_jobs_gets_its_job(store: Store) -> None:
     store.run(expired(store, MANY))
     done, _ = store.create(priority=1), store.create(priority=1)

@@ -81,6 +81,10 @@ class Batch:
         """Where claims came to behind expired jobs, as `Walks` keeps it."""
         return self._work.walked
 
+    def forget_walks_since(self, walked: Mapping[int, Place | None]) -> None:
+        """Takes back where claims came to that are undone: what they dealt lies before it."""
+        self._work.walked = dict(walked)
+
     def run(
         self, operations: Sequence[Operation[Any]], woken: Collection[int] = ()
     ) -> Collection[int]:
@@ -131,12 +135,14 @@ class Batch:
     def _run_alone(self, alone: "Batch", submission: Submission) -> None:
         """Runs it by the batch `alone` in a savepoint; refuses it where a statement fails."""
         savepoint = self._work.connection.begin_nested()
+        walked = dict(alone.walked)
         try:
             alone.run(submission.operations)
         except Exception as error:
             if concerns_all(error):
                 raise  # SQLite may have undone the whole transaction, savepoints and all
             savepoint.rollback()
+            alone.forget_walks_since(walked)
             failure = StoreFailed("the database refused the change; nothing was changed")
             failure.__cause__ = error
             submission.refuse(failure)

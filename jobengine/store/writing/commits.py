@@ -115,8 +115,8 @@ class Commits:
     ) -> Collection[int]:
         """Commits each submission in a transaction of its own; refuses those that fail.
 
-        Where SQLite meets a damaged page, whatever else the transaction does fails, too, and
-        undoing a savepoint with it. Gives what `commit` does.
+        SQLCipher refuses whatever else is done on a connection that has met a damaged page, so
+        a savepoint does not help. Gives what `commit` does.
         """
         cut: set[int] = set()
         for submission in submissions:
