@@ -10,7 +10,7 @@ import pytest
 import structlog
 from sqlalchemy import Connection, event, func, select, update
 
-from jobengine.domain.errors import Forbidden, OutcomeUnknown
+from jobengine.domain.errors import Forbidden, OutcomeUnknown, Stopping
 from jobengine.domain.job import Changes, Job, State
 from jobengine.domain.queue import Queue
 from jobengine.store.tables import depths, statements
@@ -257,6 +257,21 @@ def test_a_permit_that_ends_after_the_update_was_committed_leaves_its_claim_empt
         commit_again(store, each)
     assert (finish.outcome().state, claim.outcome()) == (State.COMPLETE, [])
     with pytest.raises(Forbidden):
+        alone.outcome()
+
+
+@pytest.mark.usefixtures("narrow")
+def test_a_stop_after_the_update_was_committed_leaves_its_claim_empty(store: Store) -> None:
+    uid = store.create(priority=1)
+    store.run(expired(store, MANY))
+    finish = Update(store.queue, uid, Changes(status=State.COMPLETE))
+    claim, alone = Claim(store.queue, after=finish), Claim(store.queue)
+    left = commit(store, [finish, claim], [alone])
+    store.writer._stopped.set()
+    for each in left:
+        store.writer._let_go(each)
+    assert (finish.outcome().state, claim.outcome()) == (State.COMPLETE, [])
+    with pytest.raises(Stopping):
         alone.outcome()
 
 

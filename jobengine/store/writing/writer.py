@@ -260,7 +260,10 @@ class Writer:
                 if not self._stopped.is_set():
                     self._arrived.put(submission)
                     return
-                submission.refuse(self._end())
+                if last.left:
+                    last.settle([])  # as one that is not permitted any more
+                else:
+                    submission.refuse(self._end())
             elif self._parked.takes(last):
                 self._parked.add(last, submission.latch, self._clock.elapsed())
                 return
