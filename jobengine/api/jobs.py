@@ -15,7 +15,7 @@ from jobengine.domain.job import Job
 from jobengine.domain.queue import Right
 from jobengine.engine.jobs import Jobs
 from jobengine.engine.listing import Listing
-from jobengine.engine.permits import Caller
+from jobengine.engine.permits import Caller, Permit
 
 _encode = msgspec.json.Encoder().encode
 _log = structlog.get_logger(component="api")
@@ -30,21 +30,19 @@ class CreateJob:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
 
-    def admit(self, req: Request) -> Caller:
-        """Who sends the body, with the right to. Raises JobEngineError."""
-        caller = requests.caller(req)
-        self._jobs.authorise(caller, Right.WRITE)
-        return caller
+    def admit(self, req: Request) -> Permit:
+        """Lets in who may send the body. Raises JobEngineError."""
+        return self._jobs.authorise(requests.caller(req), Right.WRITE)
 
     def on_put(self, req: Request, resp: Response) -> None:
         """201 with the job, or with an array of them for an array of drafts."""
-        caller = self.admit(req)
+        permit = self.admit(req)
         body = requests.body(req, self._max_body_bytes)
         resp.status = falcon.HTTP_201
         if wire.is_array(body):
-            resp.data = _encode(self._jobs.create(caller, wire.new_jobs(body), "/{}"))
+            resp.data = _encode(self._jobs.create(permit, wire.new_jobs(body), "/{}"))
         else:
-            (job,) = self._jobs.create(caller, [wire.new_job(body)])
+            (job,) = self._jobs.create(permit, [wire.new_job(body)])
             resp.data = _encode(job)
 
 
@@ -76,11 +74,10 @@ def _client_of(req: Request) -> Callable[[], bool]:
     return (lambda: True) if gone is None else (lambda: not gone())
 
 
-def _updater(jobs: Jobs, req: Request, most: int) -> tuple[Caller, int]:
-    """Who updates, with the right to, and how many jobs to claim. Raises JobEngineError."""
+def _admit_update(jobs: Jobs, req: Request, most: int) -> tuple[Permit, int]:
+    """Lets in who may update, with how many jobs to claim. Raises JobEngineError."""
     caller, count = requests.caller(req), requests.next_count(req, most)
-    jobs.authorise(caller, Right.READ if count else Right.EITHER)
-    return caller, count
+    return jobs.authorise(caller, Right.READ if count else Right.EITHER), count
 
 
 class OneJob:
@@ -99,18 +96,18 @@ class OneJob:
 
     on_head = on_get
 
-    def admit(self, req: Request, **_params: str) -> tuple[Caller, int]:
-        """Who sends the body, with the right to, and how many jobs to claim."""
-        return _updater(self._jobs, req, 1)
+    def admit(self, req: Request, **_params: str) -> tuple[Permit, int]:
+        """Lets in who may send the body, with how many jobs to claim. Raises JobEngineError."""
+        return _admit_update(self._jobs, req, 1)
 
     def on_post(self, req: Request, resp: Response, uid: str) -> None:
         """200 with the job as the update left it; with ?next=1 the next job, or 204."""
-        caller, count = self.admit(req)
+        permit, count = self.admit(req)
         changes = wire.changes(requests.body(req, self._max_body_bytes))
         if not count:
-            resp.data = _encode(self._jobs.update(caller, requests.uid(uid), changes))
+            resp.data = _encode(self._jobs.update(permit, requests.uid(uid), changes))
             return
-        job = self._jobs.update_and_claim(caller, requests.uid(uid), changes)
+        job = self._jobs.update_and_claim(permit, requests.uid(uid), changes)
         if job is None:
             resp.status = falcon.HTTP_204
         else:
@@ -132,15 +129,15 @@ class AllJobs:
         self._jobs = jobs
         self._max_body_bytes = max_body_bytes
 
-    def admit(self, req: Request) -> tuple[Caller, int]:
+    def admit(self, req: Request) -> tuple[Permit, int]:
         """As OneJob.admit."""
-        return _updater(self._jobs, req, requests.CLAIM_MAX)
+        return _admit_update(self._jobs, req, requests.CLAIM_MAX)
 
     def on_post(self, req: Request, resp: Response) -> None:
         """200 with what each update came to: the job, or a problem; and the jobs claimed."""
-        caller, count = self.admit(req)
+        permit, count = self.admit(req)
         updates = wire.uid_changes(requests.body(req, self._max_body_bytes))
-        outcomes, claimed = self._jobs.update_many(caller, updates, count)
+        outcomes, claimed = self._jobs.update_many(permit, updates, count)
         updated = [
             problems.of(outcome) if isinstance(outcome, JobEngineError) else outcome
             for outcome in outcomes

@@ -36,7 +36,7 @@ class Hosts:
     def check(self, host: str) -> None:
         """Raises Misdirected. A call without a host passes: browsers always send one."""
         settings = self._settings()
-        if not host or _is_served(host, settings.hosts):
+        if not host or (len(host) <= _HOST_MAX and _is_served(host, settings.hosts)):
             return
         if settings.hosts or (self._loopback and settings.authentication is Authentication.NONE):
             raise Misdirected(
@@ -54,7 +54,7 @@ def is_loopback(host: str) -> bool:
 
 @lru_cache(maxsize=1000)
 def _is_served(host: str, listed: frozenset[str]) -> bool:
-    found = _HOST.fullmatch(host.lower()) if len(host) <= _HOST_MAX else None
+    found = _HOST.fullmatch(host.lower())
     if found is None:
         return False
     name = found[1].strip("[]")

@@ -78,18 +78,17 @@ class Jobs:
         self._waiters = threading.BoundedSemaphore(waiters)
         self._lists = threading.BoundedSemaphore(lists)
 
-    def authorise(self, caller: Caller, right: Right) -> None:
-        """Lets a caller with the right pass: asked before the body of a call is read."""
-        self._permits.give(caller, right)
+    def authorise(self, caller: Caller, right: Right) -> Permit:
+        """What a caller with the right is let in by: asked for before a body is read."""
+        return self._permits.give(caller, right)
 
-    def create(self, caller: Caller, drafts: Sequence[Draft], place: str = "") -> Sequence[Job]:
+    def create(self, permit: Permit, drafts: Sequence[Draft], place: str = "") -> Sequence[Job]:
         """Creates queued jobs, all or none, that may be claimed for `valid_for` seconds.
 
         Raises InvalidInput where that is beyond the year 9999. `place` is the JSON
         pointer of a draft in the body, with {} for its index.
         """
-        permit = self._permits.give(caller, Right.WRITE)
-        queue = permit.queue
+        queue, by = permit.queue, permit.caller.service
         now = self._clock.now()
         longest = TIME_MAX - now
         if any(draft.valid_for > longest for draft in drafts):
@@ -102,7 +101,7 @@ class Jobs:
         jobs = [_queued(draft, now, self._new_uid()) for draft in drafts]
         trace = None if self._tracing is None else self._tracing.creator()
         new_jobs = [new for new, _ in jobs]
-        self._writer.submit(Create(queue, new_jobs, caller.service, trace, permit=permit.check))
+        self._writer.submit(Create(queue, new_jobs, by, trace, permit=permit.check))
         made = [job for _, job in jobs]
         if self._tracing is not None:
             self._tracing.note(Operation.CREATE, queue.name, [job.uid for job in made])
@@ -117,7 +116,7 @@ class Jobs:
         callers wait already; `wanted` says whether the caller is still there.
         """
         permit = self._permits.give(caller, Right.READ)
-        claim = self._new_claim(permit, caller, count)
+        claim = self._new_claim(permit, count)
         if wait and self._waiters.acquire(blocking=False):
             claim.wait, claim.wanted = wait, wanted
             try:
@@ -140,25 +139,23 @@ class Jobs:
             raise UnknownJob
         return job
 
-    def update(self, caller: Caller, uid: bytes, changes: Changes) -> Job:
+    def update(self, permit: Permit, uid: bytes, changes: Changes) -> Job:
         """Changes the job, which is also a heartbeat. Raises UnknownJob."""
-        permit = self._permits.give(caller, Right.EITHER)
         queue = permit.queue
-        update = Update(queue, uid, changes, caller.service, permit=permit.check)
+        update = Update(queue, uid, changes, permit.caller.service, permit=permit.check)
         job = self._writer.submit(update)
         if self._tracing is not None:
             self._tracing.note(Operation.UPDATE, queue.name, [job.uid])
         return job
 
-    def update_and_claim(self, caller: Caller, uid: bytes, changes: Changes) -> Job | None:
+    def update_and_claim(self, permit: Permit, uid: bytes, changes: Changes) -> Job | None:
         """Changes the job, and claims the next in the same commit; None where none is queued.
 
         Claims nothing where the update is refused. Raises UnknownJob.
         """
-        permit = self._permits.give(caller, Right.READ)
         queue = permit.queue
-        update = Update(queue, uid, changes, caller.service, permit=permit.check)
-        claim = self._new_claim(permit, caller, after=update)
+        update = Update(queue, uid, changes, permit.caller.service, permit=permit.check)
+        claim = self._new_claim(permit, after=update)
         self._writer.submit_all([update, claim])
         updated = update.outcome()
         jobs = claim.outcome()
@@ -167,17 +164,15 @@ class Jobs:
         return jobs[0] if jobs else None
 
     def update_many(
-        self, caller: Caller, updates: Sequence[tuple[bytes | None, Changes]], count: int = 0
+        self, permit: Permit, updates: Sequence[tuple[bytes | None, Changes]], count: int = 0
     ) -> tuple[list[Job | UnknownJob | AnswerFull], Sequence[Job]]:
         """Changes jobs, and claims up to `count` in the same commit.
 
         A uid of None stands for none that any job can have. Gives what each update came
         to, in their order, and the jobs claimed.
         """
-        right = Right.READ if count else Right.EITHER
-        permit = self._permits.give(caller, right)
         queue = permit.queue
-        answer, by = object(), caller.service
+        answer, by = object(), permit.caller.service
         made = [
             None
             if uid is None
@@ -185,7 +180,7 @@ class Jobs:
             for uid, changes in updates
         ]
         operations: list[Update | Claim] = [update for update in made if update is not None]
-        claim = self._new_claim(permit, caller, count)
+        claim = self._new_claim(permit, count)
         if count:
             operations.append(claim)
         if operations:
@@ -219,11 +214,9 @@ class Jobs:
             listing.on_close(self._lists.release)
         return listing
 
-    def _new_claim(
-        self, permit: Permit, caller: Caller, count: int = 1, after: Update | None = None
-    ) -> Claim:
+    def _new_claim(self, permit: Permit, count: int = 1, after: Update | None = None) -> Claim:
         traced = self._tracing is not None
-        by = caller.service
+        by = permit.caller.service
         return Claim(permit.queue, count, by, after=after, traced=traced, permit=permit.check)
 
 

@@ -18,22 +18,26 @@ class Caller(msgspec.Struct, frozen=True, gc=False):
 class Permit:
     """A caller's right on a queue, for as long as its key, the right and the queue last."""
 
-    __slots__ = ("_access", "_caller", "_queues", "_right", "queue")
+    __slots__ = ("_access", "_in_force", "_queues", "_right", "caller", "queue")
 
     def __init__(self, access: Access, queues: Queues, caller: Caller, right: Right) -> None:
         """Raises UnknownQueue and Forbidden; the key was looked at when the call came."""
         self._access = access
         self._queues = queues
-        self._caller = caller
+        self.caller = caller
+        self._in_force = queues.in_force
         self._right = right
         self.queue: Queue = queues.authorise(caller.service, caller.queue, right)
 
     def check(self) -> None:
         """Raises Unauthenticated, UnknownQueue and Forbidden where it has ended.
 
-        A few look-ups in memory: the writer asks for each operation.
+        A few look-ups in memory: the writer asks for each operation. Whatever takes a right
+        away puts other queues in force.
         """
-        caller = self._caller
+        caller = self.caller
+        if self._queues.in_force is self._in_force and not self._access.wants_keys:
+            return
         self._access.confirm(caller.key)
         there = self._queues.authorise(caller.service, caller.queue, self._right)
         if there.id != self.queue.id:  # deleted, and another made under its name

@@ -73,6 +73,11 @@ class Queues:
         self._by_name = queues
         self._services = frozenset().union(*(q.readers | q.writers for q in queues.values()))
 
+    @property
+    def in_force(self) -> Mapping[str, Queue]:
+        """The queues by name; another mapping after each change."""
+        return self._by_name
+
     def names(self) -> dict[int, str]:
         """The names of the queues by their ids."""
         return {queue.id: queue.name for queue in self._by_name.values()}
