@@ -390,3 +390,11 @@ def test_a_base_path_is_a_path(good: str) -> None:
 def test_what_is_no_base_path_is_refused_by_name(bad: str) -> None:
     (mistake,) = mistakes(f'version: 1\nbase_path: "{bad}"\n')
     assert mistake.startswith("base_path: expected a path such as /jobs")
+
+
+def test_an_odd_space_is_named_before_the_keys_that_it_makes_unknown() -> None:
+    with pytest.raises(ConfigRefused) as refused:
+        parse_settings("version: 1\nqueues:\n\u00a0\u00a0q: {}\n", "c")
+    spaces, key = refused.value.mistakes
+    assert spaces.startswith("line 3, column 1: a no-break space")
+    assert "unknown key" in key

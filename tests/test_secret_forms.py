@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from jobengine.config.environment import read_secret
+from jobengine.domain.errors import SecretMissing
 from jobengine.store.secret_forms import forms
 from tests.harness import command
 from tests.harness.filling import CONFIG, filled, stored
@@ -36,6 +38,12 @@ def in_file(folder: Path, secret: str) -> dict[str, Any]:
 )
 def test_the_end_of_the_last_line_is_dropped_first(secret: bytes, tried: tuple[bytes, ...]) -> None:
     assert forms(secret) == tried
+
+
+@pytest.mark.parametrize("secret", ["\n", "\r", "\r\n"])
+def test_the_end_of_a_line_alone_is_no_secret(secret: str) -> None:
+    with pytest.raises(SecretMissing, match="SECRET is not set"):
+        read_secret({"SECRET": secret})
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

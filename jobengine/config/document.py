@@ -53,10 +53,10 @@ def parse_settings(text: str, source: str) -> Settings:
 
 
 def _with_lines(mistakes: Sequence[str], text: str) -> list[str]:
-    """The mistakes with the lines of the keys that they begin with, and what may be behind them."""
+    """What may be behind the mistakes, and they with the lines of the keys that they begin with."""
     where = lines(text)
     told = []
     for mistake in mistakes:
         line = where.get(mistake.partition(": ")[0])
         told.append(mistake if line is None else f"{mistake} (line {line})")
-    return told + (odd_spaces(text) if mistakes else [])
+    return (odd_spaces(text) if mistakes else []) + told

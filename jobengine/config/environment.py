@@ -22,6 +22,8 @@ text, keep it safe (without it the jobs cannot be read again), and set it, e.g.:
   export SECRET="$(head -c 32 /dev/urandom | base64)"
 
 or write it to a file and set SECRET_FILE to the path of that file."""
+# Nothing but the end of a line: no key.
+_EMPTY = (b"", b"\n", b"\r", b"\r\n")
 
 
 def read_environment(
@@ -95,13 +97,15 @@ def read_secret(env: Mapping[str, str], name: str = "SECRET") -> Secret:
     variable to take, with its `_FILE`. Raises SecretMissing.
     """
     value = os.fsencode(env.get(name) or "")
+    if value in _EMPTY:  # `echo "" | base64` makes such secrets
+        value = b""
     path = env.get(f"{name}_FILE")
     if not value and path:
         try:
             value = Path(path).read_bytes()
         except OSError as error:
             raise SecretMissing(f"{name}_FILE {path} cannot be read: {error.strerror}") from error
-        if value in (b"", b"\n", b"\r", b"\r\n"):
+        if value in _EMPTY:
             raise SecretMissing(f"{name}_FILE {path} is empty: expected the secret in it")
     if not value:
         raise SecretMissing(_HOW_TO_SET.replace("SECRET", name))
