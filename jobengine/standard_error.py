@@ -100,7 +100,8 @@ def take_over() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            # What is printed to a closed stdout is to fail, as it would.
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  for the whole process
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  likewise
     sys.stderr = io.TextIOWrapper(

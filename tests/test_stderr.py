@@ -269,3 +269,17 @@ def test_a_command_that_cannot_print_ends_with_1_and_its_messages_change_no_exit
     assert exit_code(out, broken, "verify", "--nonsense") == 2
     assert exit_code(out, broken, "verify", "--db", str(tmp_path / "none")) == 1
     assert exit_code(broken, broken, "--help") == 1
+
+
+@pytest.mark.parametrize("redirection", [">&-", ">/dev/full"])
+def test_a_command_says_that_it_was_stdout_that_failed(redirection: str) -> None:
+    command = f"exec {sys.executable} -m jobengine config check --config docs/example.yml"
+    done = subprocess.run(
+        ["sh", "-c", f"{command} {redirection}"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("jobengine: stdout cannot be written: ")

@@ -1,5 +1,6 @@
 """The `jobengine` command and what it exits with."""
 
+import errno
 import sys
 from collections.abc import Sequence
 
@@ -19,7 +20,7 @@ from jobengine.cli.serve import serve
 from jobengine.cli.users import users
 from jobengine.cli.verify import verify
 from jobengine.domain.clock import Clock
-from jobengine.domain.errors import CannotStart, ConfigRefused, Unavailable
+from jobengine.domain.errors import CannotStart, ConfigRefused, Unavailable, reason
 from jobengine.engine.administration import Refused
 from jobengine.store.failures import cause
 
@@ -78,5 +79,12 @@ def main(arguments: Sequence[str] | None = None, clock: Clock | None = None) -> 
         print(f"jobengine: the database failed: {failed}", file=sys.stderr)  # noqa: T201  likewise
         sys.exit(EXIT_CANNOT_OPEN)
     except OSError as error:  # such as a stdout that cannot take what was printed
-        print(f"jobengine: {error}", file=sys.stderr)  # noqa: T201  likewise
+        what = "stdout cannot be written: " if _is_of_stdout(error) else ""
+        print(f"jobengine: {what}{reason(error)}", file=sys.stderr)  # noqa: T201  likewise
         sys.exit(EXIT_CANNOT_OPEN)
+
+
+def _is_of_stdout(error: OSError) -> bool:
+    """Whether it was met by printing; errors of files name them."""
+    printing = (errno.EBADF, errno.EIO, errno.ENOSPC, errno.EPIPE)
+    return error.filename is None and error.errno in printing

@@ -95,6 +95,8 @@ class Commits:
 
     def report(self) -> None:
         """Logs what the claims of the last batch have deleted."""
+        if not self._expired:
+            return
         expired, self._expired = self._expired, Counter()
         for name, jobs in expired.items():
             _log.info("jobs expired", queue=name, jobs=jobs)
@@ -176,11 +178,13 @@ class Commits:
                 raise OutcomeUnknown(_UNKNOWN) from error
             raise NothingDone from error
         self._parked.release_served()
-        self.walks.keep(batch.walked, now)
+        if batch.walked:
+            self.walks.keep(batch.walked, now)
         self.load.committed(len(operations), time.perf_counter() - began)
         self._statistics.committed()
-        self._expired.update(batch.tally.met)
-        return self._parked.waited_for(batch.cut)
+        if batch.tally.met:
+            self._expired.update(batch.tally.met)
+        return self._parked.waited_for(batch.cut) if batch.cut else ()
 
     def _begin(self) -> tuple[Connection, RootTransaction, int]:
         """The connection, in a new transaction, as of now."""
