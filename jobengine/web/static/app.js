@@ -204,7 +204,9 @@ function help() {
 
 document.addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.target.closest("input:not([type=checkbox]), textarea, select, dialog")) return;
+  // Until the next frame the focus is still in a dialog that has just been closed.
+  const target = event.target.closest("dialog:not([open])") ? document.body : event.target;
+  if (target.closest("input:not([type=checkbox]), textarea, select, dialog")) return;
   const key = before + event.key;
   before = "";
   const current = $$("table[data-rows] tbody tr")[row];
@@ -214,7 +216,7 @@ document.addEventListener("keydown", (event) => {
     "j": () => move(1), "k": () => move(-1), "?": help, "r": refresh,
     "n": () => $("a[rel=next]")?.click(),
     "x": () => { const box = current && $("input[type=checkbox]", current); if (box) box.checked = !box.checked; },
-    "Enter": () => { if (event.target === document.body) $("a", current ?? document.createElement("i"))?.click(); },
+    "Enter": () => { if (target === document.body) $("a", current ?? document.createElement("i"))?.click(); },
     "g": () => { before = "g"; },
   };
   if (Object.hasOwn(acts, key)) {
