@@ -105,6 +105,8 @@ def test_nothing_of_the_old_file_is_left_and_the_log_is_in_the_new_one(tmp_path:
     server.kill()
     path = tmp_path / "jobs.queuedb"
     salt = path.read_bytes()[:16]
+    for ending in ("", "-wal", "-shm"):  # as a rekey that was killed leaves them
+        (tmp_path / f"jobs.queuedb.partial{ending}").write_bytes(b"left" * 1024)
     succeeded(rekey(path))
     assert names_of(tmp_path, "jobs") == ["jobs.queuedb", "jobs.queuedb.lock", "jobs.queuedb.sock"]
     assert path.read_bytes()[:16] != salt

@@ -56,6 +56,7 @@ class Partial:
             self._fd = self._taken()
             os.fchmod(self._fd, 0o600)
             os.ftruncate(self._fd, 0)
+            self._drop_log()
         except OSError as error:
             raise CannotOpen(f"{self.path} cannot be written: {reason(error)}") from error
 
@@ -73,8 +74,14 @@ class Partial:
     def close(self) -> None:
         """Lets go of it; takes away what has not become the destination."""
         if self._is_at(self._fd):
+            self._drop_log()
             self.path.unlink()
         os.close(self._fd)
+
+    def _drop_log(self) -> None:
+        """Takes away what a killed command has left: it would be played into the next copy."""
+        for ending in ("-wal", "-shm"):
+            beside(self.path, ending).unlink(missing_ok=True)
 
     def _become_like(self, replaced: Path) -> None:
         try:
