@@ -139,6 +139,27 @@ def test_a_batch_walks_a_bounded_way_and_leaves_the_claim_to_the_next(store: Sto
 
 
 @pytest.mark.usefixtures("narrow")
+@pytest.mark.parametrize("steady", [True, False])
+@pytest.mark.parametrize("first", [True, False])
+def test_claims_on_a_queue_of_many_expired_jobs_leave_some_of_each_batch_to_other_queues(
+    store: Store, first: bool, steady: bool
+) -> None:
+    ours, theirs = (store.queue, store.other) if first else (store.other, store.queue)
+    store.run(expired(store, MANY, theirs), expired(store, 10, ours))
+    store.run(Create(ours, [store.new(priority=1)]))
+    store.clock.set(NOW, steady=steady)
+    claim = Claim(ours)
+    (left,) = commit(store, [claim], [Claim(theirs)])[:1]
+    batches = 1
+    while left.operations[0].pending:
+        left.go_on(claim)  # beside a claim of theirs that begins anew
+        store.writer._commits.commit([left, Submission([Claim(theirs)])], ())
+        batches += 1
+    assert priorities(claim.outcome()) == [1]
+    assert batches <= 2
+
+
+@pytest.mark.usefixtures("narrow")
 def test_while_the_clock_is_not_trusted_a_batch_walks_no_further_either(store: Store) -> None:
     store.run(expired(store, MANY))
     store.create(priority=1)

@@ -3,9 +3,10 @@
 from threading import Lock
 from typing import Any, Protocol
 
+from waitress.receiver import ChunkedReceiver
 from waitress.utilities import Error
 
-from jobengine.cli.http_parser import Parser
+from jobengine.cli.http_parser import Parser, mistake_in_chunks
 
 # A body up to here is read before anybody is asked about it: a thousand make 16 MiB.
 SMALL_BYTES = 16 * 1024
@@ -70,7 +71,11 @@ class Refused:
     @property
     def endless(self) -> bool:
         """Whether its end is not worth waiting for, or cannot be told."""
-        return bool(self._receiver.error) or (self._left <= 0 and not self.ended)
+        if self.ended:
+            return False
+        chunked = isinstance(self._receiver, ChunkedReceiver)
+        mistaken = chunked and mistake_in_chunks(self._receiver) is not None
+        return self._left <= 0 or bool(self._receiver.error) or mistaken
 
 
 class _Nowhere:
@@ -117,6 +122,7 @@ class BodyParser(Parser):
         """Reads the head of a request. Raises ParsingError."""
         super().parse_header(header_plus)
         if self.body_rcv is None:
+            self.expect_continue = False  # or waitress would wait for the body that is none
             return
         self._counted = self.chunked or self.content_length > SMALL_BYTES
         if (self._counted or self.expect_continue) and not self._gate.admits(self):

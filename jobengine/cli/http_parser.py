@@ -19,6 +19,10 @@ receiver.CHUNK_EXT_RE = re.compile(receiver.CHUNK_EXT_RE.pattern.removesuffix(b"
 # Above what any client sends; a thousand connections may each fill it and wait.
 HEAD_BYTES_MAX = 32 * 1024
 
+# What waitress gathers of a chunk's size with its extensions, or of the trailer, and goes through
+# again at each read.
+_CHUNK_LINE_BYTES_MAX, _TRAILER_BYTES_MAX = 4 * 1024, 16 * 1024
+
 NO_HOST = "expected one Host"
 _NO_REQUEST = "expected an HTTP/1.1 request; this port speaks plain HTTP"
 _LINE_ENDS = "expected each line of the head to end with CRLF"
@@ -50,6 +54,16 @@ def framing_mistake(codings: Sequence[bytes], *, length: bool, version: str) -> 
         return "expected Content-Length or Transfer-Encoding, not both"
     if [coding.strip(b" \t").lower() for coding in codings] != [b"chunked"]:
         return "expected Transfer-Encoding once, and chunked"
+    return None
+
+
+def mistake_in_chunks(chunks: receiver.ChunkedReceiver) -> str | None:
+    """What is wrong with the part of a chunked body that waitress still gathers."""
+    line = chunks.control_line
+    if b"\n" in line or len(line) > _CHUNK_LINE_BYTES_MAX:
+        return "expected each chunk's size before CRLF"
+    if len(chunks.trailer) > _TRAILER_BYTES_MAX:
+        return f"expected a trailer of at most {_TRAILER_BYTES_MAX} bytes"
     return None
 
 
@@ -89,8 +103,10 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]  # waitress ships no type
             mistake = _mistake_in_first_line(self.header_plus)
             if mistake is not None:
                 self._refuse(BadRequest(mistake))
-        elif self.chunked and not self.completed and b"\n" in self.body_rcv.control_line:
-            self.error, self.completed = BadRequest("expected each chunk's size before CRLF"), True
+        elif self.chunked and not self.completed:
+            mistake = mistake_in_chunks(self.body_rcv)
+            if mistake is not None:
+                self.error, self.completed = BadRequest(mistake), True
         return taken
 
     def parse_header(self, header_plus: bytes) -> None:

@@ -6,6 +6,7 @@ claim walks on in the index, a bounded way, and the next batch goes on where it 
 whose content does not open is set aside as failed (dealing.py).
 """
 
+from bisect import bisect
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
@@ -17,6 +18,8 @@ from jobengine.store.writing.operations import Claim
 from jobengine.store.writing.traces import read_traces
 from jobengine.store.writing.walks import Place
 from jobengine.store.writing.work import Work
+
+_by_queue = attrgetter("queue.id")
 
 # Jobs that are looked at by one statement, and deleted where they have expired.
 _CHUNK = 500
@@ -32,15 +35,27 @@ def claim_all(work: Work, operations: Sequence[Claim]) -> None:
     Settles every claim, except those that the next batch has to go on with: they are
     postponed or, where parked, to be served there (`work.cut`).
     """
-    by_queue = attrgetter("queue.id")
-    for _, group in groupby(sorted(operations, key=by_queue), by_queue):
+    for queue_id, group in groupby(_in_turn(work, operations), _by_queue):
         claims = []
         for claim in group:
             claim.settle([])
             if claim.after is None or not claim.after.refused:
                 claims.append(claim)
         if claims:
+            untroubled = not work.cut
             _claim(work, claims)
+            if untroubled and work.cut:
+                work.walks.turn = queue_id
+
+
+def _in_turn(work: Work, operations: Sequence[Claim]) -> Sequence[Claim]:
+    """The claims queue by queue, from the one after whose turn it was.
+
+    Those that come first may take all that a batch clears and walks.
+    """
+    claims = sorted(operations, key=_by_queue)
+    turned = bisect(claims, work.walks.turn, key=_by_queue)
+    return claims[turned:] + claims[:turned] if turned else claims
 
 
 def _claim(work: Work, claims: Sequence[Claim]) -> None:

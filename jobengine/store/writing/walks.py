@@ -25,6 +25,8 @@ class Walks:
     def __init__(self) -> None:
         self._places: dict[int, tuple[Place, int]] = {}
         self._fed: set[int] = set()
+        # The id of the queue that was the first of a batch to come no further; 0 for none.
+        self.turn = 0
 
     def place(self, queue_id: int, now: int) -> Place | None:
         """Where to go on; None where to begin at the head."""
