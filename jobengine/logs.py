@@ -19,6 +19,7 @@ def set_up(level: str) -> None:
     set_up_events(level)
     render = _for_humans() if STANDARD_ERROR.isatty() else _json_text
     handler = _Handler()
+    handler.addFilter(_is_no_end)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_shared()],
@@ -63,6 +64,11 @@ class _Lines:
         STANDARD_ERROR.line(line)
 
     debug = info = warning = error = critical = exception = msg
+
+
+def _is_no_end(record: logging.LogRecord) -> bool:
+    """Whether it is no signal's SystemExit, which SQLAlchemy logs on its way and raises again."""
+    return not (record.exc_info and isinstance(record.exc_info[1], SystemExit))
 
 
 class _Handler(logging.Handler):

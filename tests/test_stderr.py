@@ -283,3 +283,17 @@ def test_a_command_says_that_it_was_stdout_that_failed(redirection: str) -> None
     )
     assert done.returncode == 1
     assert done.stderr.startswith("jobengine: stdout cannot be written: ")
+
+
+def test_the_end_that_a_signal_makes_is_no_error_of_a_library() -> None:
+    script = (
+        "import logging\nfrom jobengine import logs\nlogs.set_up('warning')\n"
+        "for end in (SystemExit(143), ValueError('odd')):\n"
+        "    try:\n        raise end\n"
+        "    except BaseException:\n        logging.getLogger('sqlalchemy.pool').exception('failed')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert "SystemExit" not in done.stderr
+    assert "ValueError" in done.stderr
