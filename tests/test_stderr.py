@@ -290,7 +290,7 @@ def test_the_end_that_a_signal_makes_is_no_error_of_a_library() -> None:
         "import logging\nfrom jobengine import logs\nlogs.set_up('warning')\n"
         "for end in (SystemExit(143), ValueError('odd')):\n"
         "    try:\n        raise end\n"
-        "    except BaseException:\n        logging.getLogger('sqlalchemy.pool').exception('failed')\n"
+        "    except BaseException:\n        logging.getLogger('pool').exception('failed')\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=CHECKOUT, capture_output=True, text=True, check=True
