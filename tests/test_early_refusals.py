@@ -4,6 +4,7 @@ import json
 import re
 import select
 import socket
+import struct
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.client import HTTPResponse
@@ -298,3 +299,23 @@ def test_bodies_that_do_not_end_take_a_bounded_sum_of_memory(tmp_path: Path) -> 
             with Connection(server) as connection:
                 connection.send(request + job.ljust(MIB))
                 assert connection.answer()[0].status == 201
+
+
+@pytest.mark.parametrize("ahead", [False, True], ids=["not complete", "behind a claim that waits"])
+def test_what_clients_that_went_had_sent_takes_no_memory(tmp_path: Path, ahead: bool) -> None:
+    claim = head("X-Name: both", "Prefer: wait=60", method="GET", path="/api/v1/jobs/next")
+    request = head("X-Name: both", f"Content-Length: {MIB}") + b"x" * (MIB - (not ahead))
+    with Server(tmp_path, CONFIG.format("")) as server:
+        api = server.api(service="both")
+        before = resident(server)
+        for _ in range(10):
+            with ExitStack() as connections:
+                for _ in range(40):
+                    connection = connections.enter_context(Connection(server))
+                    connection.send((claim if ahead else b"") + request)
+                    # A reset: an end alone would end the claim, and begin the next request.
+                    linger = struct.pack("ii", 1, 0)
+                    connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                for _ in range(20):  # meanwhile the server reads what the others sent
+                    assert api.get("0" * 32).status == 404
+        assert resident(server) - before < 60 * MIB

@@ -84,6 +84,9 @@ class _Nowhere:
     def append(self, data: bytes) -> None:
         """Drops it."""
 
+    def close(self) -> None:
+        """There is nothing to free."""
+
     def __len__(self) -> int:
         return 0
 
@@ -154,4 +157,13 @@ class BodyParser(Parser):
     def close(self) -> None:
         """Frees the body."""
         super().close()
+        self._gate.room.give_back(self)
+
+    def forget(self) -> None:
+        """Frees the body of a request that nobody will work on.
+
+        It and its connection know each other, so that Python would keep both for a while.
+        """
+        if self.body_rcv is not None:
+            self.body_rcv.buf = _Nowhere()
         self._gate.room.give_back(self)

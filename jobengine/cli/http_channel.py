@@ -244,9 +244,9 @@ class Channel(HTTPChannel):  # type: ignore[misc]  # waitress ships no types
     def handle_close(self) -> None:
         """Closes the connection, and frees what was read of bodies."""
         super().handle_close()
-        for request in (self.request, *self.requests):
+        for request in (self.request, *self.requests[1:]):
             if request is not None:
-                self.room.give_back(request)
+                request.forget()
 
     def check_client_disconnected(self) -> bool:
         """Whether the client has gone, or will send no more: no job is to wait for it."""
